@@ -1,0 +1,68 @@
+/* What the daemon and its clients say to each other. Two doors, one vocabulary:
+ *
+ * 1. Extended attributes through the mount. Anybody who may reach the file reads
+ *      user.worm.state      open | staging | closing | appendable | retained | expired | unreadable | pinned
+ *                           (retained: a date ahead, infinite, unspecified, or a hold; pinned: a directory above a lock)
+ *      user.worm.until      RFC 3339 UTC, "infinite" or "unspecified"      (committed files only, else ENODATA)
+ *      user.worm.mode       governance | compliance                        (likewise)
+ *      user.worm.holds      names, one a line; "" without a hold           (likewise)
+ *      user.worm.committed  RFC 3339 UTC                                   (likewise)
+ *      user.worm.serial     decimal                                        (likewise)
+ *      user.worm.rule       name of the rule, "mount options" without one  (likewise)
+ *      user.worm.explain    JSON: everything above and why, see below      (any file or directory)
+ *      user.worm.mount      JSON: what daemon this is, see below           (any file or directory)
+ *    They are not listed by listxattr(2), so that no copy carries them away. Requests are
+ *      user.worm.commit = "1"        lock now; EBUSY while a writer exists
+ *      user.worm.until  = a date or period as retention_parse() reads it (a period counts from now):
+ *                           extend; equal: 0 and no change; earlier: EPERM; out of min/max: EINVAL
+ *    Every other set or remove of user.worm.* is EPERM.
+ *
+ * 2. The control socket, CONTROL_SOCKET in the state directory, mode 0600: privileged requests. The peer
+ *    (SO_PEERCRED) must be root or the daemon's own uid. One JSON object a line, at most CONTROL_LINE_MAX
+ *    bytes; the answer is one line as well, {"ok":true,...} or {"ok":false,"errno":"EPERM","error":"one sentence"}.
+ *    `reindex` sends {"progress":{...}} lines before its answer. Any number of requests on one connection.
+ *      {"verb":"mount"}                              as user.worm.mount, inside "mount"
+ *      {"verb":"explain","path":P}                   as user.worm.explain, inside "file"
+ *      {"verb":"commit","path":P}
+ *      {"verb":"extend","path":P,"until":T}          answer has "until"
+ *      {"verb":"hold","path":P,"case":C}             EEXIST: has it already. Any committed file; others EINVAL
+ *      {"verb":"release","path":P,"case":C}          ENOENT: has it not
+ *      {"verb":"sync"}                               answers when the ledger has everything done before
+ *      {"verb":"reindex"}                            answer has "stats" (names of struct reindex_stats)
+ *    "by": the peer's uid is taken from the socket, never from the request.
+ *    P is relative to the share's root, "" is the root itself; bytes outside 0x21-0x7e and '%' itself are
+ *    written %XX (control_path_encode).
+ *
+ * user.worm.mount:
+ *   {"version","pid","share","mountpoint","state_dir","share_id","uid","clock","now":RFC3339,
+ *    "mode","retention":text,"min","max","hold":null|text,"commit":"close|idle:N|explicit|never","sync":"follow|close",
+ *    "shared":bool,
+ *    "transport":{"io_uring":bool,"io_uring_why":text,"passthrough":bool,"passthrough_why":text,"splice":bool,"libfuse":text},
+ *    "lower":{"xattr":bool,"namespace":"trusted|user","handles":bool,"leases":bool,"birth_time":bool,"filesystem":text},
+ *    "ledger":{"state":"ok|behind|failing|readonly","queued":N,"written":N,"dropped":N,"error":text|null},
+ *    "inodes":N,"descriptors":{"open":N,"limit":N},"writers":N,"closing":N,
+ *    "locked":N,"refused":{op:N,...},"problems":[text,...]}       numbers since mount; problems: what needs a person
+ * user.worm.explain:
+ *   {"path":P,"state","why":sentence,"until":null|text,"mode":null|text,"holds":[...],"committed":null|text,
+ *    "serial":null|N,"size":N,"rule":null|text,"refused":[operation names],"allowed":[operation names],
+ *    "suspect":null|sentence}
+ */
+#ifndef WORMFS_CONTROL_H
+#define WORMFS_CONTROL_H
+
+#include <stddef.h>
+
+#define CONTROL_SOCKET "control"
+#define CONTROL_LINE_MAX 65536		/* bytes, with the newline */
+#define CONTROL_CLIENTS_MAX 16		/* connections at once; more wait in the listen queue */
+
+#define XATTR_WORM_PREFIX "user.worm."
+#define XATTR_WORM_EXPLAIN XATTR_WORM_PREFIX "explain"
+#define XATTR_WORM_MOUNT XATTR_WORM_PREFIX "mount"
+
+/* Paths as the protocol writes them. The caller frees *ret_text. -ENOMEM. */
+int control_path_encode(const char *path, char **ret_text);
+/* -EINVAL: a bad %XX, a NUL, a leading or trailing '/', an empty, "." or ".." component. */
+int control_path_decode(const char *text, char **ret_path);
+
+#endif

@@ -1,0 +1,149 @@
+/* The ledger: every lock of a share in one SQLite database (WAL), to list, filter and explain.
+ *
+ * The lock itself is the record on the file (record.h); the ledger may lag behind it, never the other
+ * way round, except for names of holds, which only the ledger has. A file is locked if either says so.
+ * Errors of SQLite become errnos here and nowhere else: -EIO damaged or unreadable, -ENOSPC full,
+ * -EROFS read-only, -EBUSY another process holds it, -EBADMSG not a ledger or of a newer schema.
+ * Any thread may call. Changes wait for each other; look-ups and listings do not wait for changes, and
+ * see what is committed (a thread inside ledger_begin() sees its own changes, too). Paths are relative to the share's root,
+ * without a leading or trailing '/', any bytes but NUL (stored as BLOB). */
+#ifndef WORMFS_LEDGER_H
+#define WORMFS_LEDGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "lockstore/file_key.h"
+#include "lockstore/record.h"
+
+#define LEDGER_FILE "ledger.db"		/* in the state directory */
+#define LEDGER_SCHEMA_VERSION 1		/* PRAGMA user_version; migrations are a table in ledger.c */
+#define LEDGER_CASE_MAX_BYTES 128	/* name of a legal hold: printable UTF-8, no '/' and no control character */
+
+struct ledger;
+
+enum ledger_open_flags {
+	LEDGER_CREATE = 1 << 0,	/* make it if it is missing */
+	LEDGER_READONLY = 1 << 1,
+};
+
+/* share_id (NULL: do not check) must be the one it was made for: -EXDEV otherwise, also when it was made
+ * without one. -ENOENT: no such directory, or no ledger and not LEDGER_CREATE. -EOPNOTSUPP: the filesystem
+ * of state_dir cannot map shared memory. A read-only open works beside a daemon, and on a read-only
+ * filesystem when no daemon has it open; -EROFS: it has an older schema, which only a writer upgrades.
+ * After a failure ledger_error(NULL) says why. On failure nothing is created that was not there.
+ * The caller owns *ret_ledger and ends it with ledger_close(). */
+int ledger_open(const char *state_dir, int flags, const char *share_id, struct ledger **ret_ledger);
+void ledger_close(struct ledger *ledger);
+
+/* One sentence about the last error of this handle, for the log and the status command; it lives until
+ * the calling thread asks again. NULL: about this thread's last ledger_open() that failed. */
+const char *ledger_error(struct ledger *ledger);
+
+/* A locked file. Pointers in a row handed to a callback live until it returns. */
+struct ledger_row {
+	struct file_key key;
+	const char *path;
+	struct lock_record rec;
+	uid_t uid;		/* owner of the file when it was locked */
+	gid_t gid;
+	uint32_t holds;		/* number of names in the ledger (rec.holds is the file's own count) */
+	const char *rule;	/* name of the rule; "" = mount options; NULL in ledger_put(): as it was */
+	const uint8_t *sha256;	/* 32 bytes, or NULL while it is pending */
+	/* ledger_put() and committer_put() only: a hold that comes with the lock (-o hold=CASE), added in
+	 * the same transaction when the file does not have it yet (by = uid 0 at committed_s); NULL: none. */
+	const char *hold;
+};
+
+/* Several changes in one durable transaction (synchronous=FULL). Not nested: -EINVAL. rollback never fails,
+ * and does nothing without a transaction of this thread; after a commit that failed all is rolled back.
+ * begin and end belong to one thread; changes by others wait in between, so keep it short. */
+int ledger_begin(struct ledger *ledger);
+int ledger_commit(struct ledger *ledger);
+void ledger_rollback(struct ledger *ledger);
+
+/* Without ledger_begin() each of these is a transaction of its own. */
+
+/* Inserts, or merges into the row of the same key: the later date, the stricter mode, the first
+ * committed_s and serial win; path, owner, size, mtime, rule and rec.holds are taken from `row`, as is the
+ * digest; the old digest stays when `row` has none and size and mtime are the same. Append-only is kept
+ * only while both say so. `holds` is not taken: the names count. Another key at the same path is left
+ * alone: paths are not unique (hard links, files replaced below). A serial that is not given out yet is
+ * never given out any more. -EINVAL: no key, or no path. */
+int ledger_put(struct ledger *ledger, const struct ledger_row *row);
+
+/* Takes the row away with its holds; 0 also when there is none. */
+int ledger_remove(struct ledger *ledger, const struct file_key *key);
+
+/* Later dates only (retention_is_later): -EPERM otherwise, 0 when equal, -ENOENT without a row. */
+int ledger_extend(struct ledger *ledger, const struct file_key *key, int64_t until_s);
+
+/* -EEXIST: the file has this hold already. -EINVAL: not a name. -ENOENT: no row. */
+int ledger_hold_add(struct ledger *ledger, const struct file_key *key, const char *case_name,
+		    uid_t by, int64_t at_s);
+/* -ENOENT: no such hold on it. */
+int ledger_hold_release(struct ledger *ledger, const struct file_key *key, const char *case_name);
+
+typedef int (*ledger_hold_fn)(void *arg, const char *case_name, uid_t by, int64_t at_s);
+/* In order of name. A non-zero return of fn ends the walk and is returned. */
+int ledger_holds(struct ledger *ledger, const struct file_key *key, ledger_hold_fn fn, void *arg);
+
+typedef int (*ledger_row_fn)(void *arg, const struct ledger_row *row);
+/* Calls fn once; -ENOENT: no row. fn may be NULL to ask only whether there is one. */
+int ledger_find(struct ledger *ledger, const struct file_key *key, ledger_row_fn fn, void *arg);
+
+/* Which rows; zero-initialised = all of them. */
+struct ledger_filter {
+	const char *prefix;	/* path of a file or directory; NULL or "" = all. "a" covers "a" and "a/...", not "a1" */
+	const char *hold;	/* under this hold; NULL = any or none */
+	int state;		/* enum ledger_state */
+	int64_t now_s;		/* what `state` compares with */
+	bool by_uid;
+	uid_t uid;
+	bool by_expiry;		/* until_s < expires_before_s; infinite and unspecified never match */
+	int64_t expires_before_s;
+	const char *rule;	/* NULL = any */
+};
+enum ledger_state { LEDGER_ANY, LEDGER_RETAINED, LEDGER_EXPIRED, LEDGER_HELD };
+/* RETAINED: now < until, or infinite, or unspecified. EXPIRED: until has passed and no hold. HELD: a hold
+ * by name, or counted in the record (the names may be lost with a ledger). */
+
+/* In order of path (bytes), paged by a keyset cursor: constant memory for any number of rows, and the
+ * pages (1,000 rows) are read before fn is called, so a long listing blocks nobody, and fn may change
+ * the ledger. */
+int ledger_each(struct ledger *ledger, const struct ledger_filter *filter, ledger_row_fn fn, void *arg);
+int ledger_count(struct ledger *ledger, const struct ledger_filter *filter, uint64_t *ret_count);
+
+/* 1: some row lies at or below directory `path`, 0: none. One index look-up whatever the number. */
+int ledger_has_below(struct ledger *ledger, const char *path);
+
+/* Files that were written but are not locked: staging names, interrupted writers, idle triggers. */
+enum ledger_pending_reason { PENDING_STAGING = 1, PENDING_INTERRUPTED = 2, PENDING_IDLE = 3 };
+struct ledger_pending {
+	struct file_key key;
+	const char *path;
+	enum ledger_pending_reason reason;
+	int64_t since_s;	/* last seen change */
+	int64_t due_s;		/* not swept before this moment */
+};
+typedef int (*ledger_pending_fn)(void *arg, const struct ledger_pending *pending);
+int ledger_pending_put(struct ledger *ledger, const struct ledger_pending *pending);	/* one a key: replaces */
+int ledger_pending_remove(struct ledger *ledger, const struct file_key *key);
+/* Those with due_s <= now_s (INT64_MAX: all), oldest first, at most `limit`. fn may change the ledger. */
+int ledger_pending_each(struct ledger *ledger, int64_t now_s, unsigned limit, ledger_pending_fn fn, void *arg);
+int ledger_pending_count(struct ledger *ledger, uint64_t *ret_count);
+
+/* Small named values. get: -ENOENT: none; the caller frees *ret_value. */
+int ledger_meta_get(struct ledger *ledger, const char *name, char **ret_value);
+int ledger_meta_set(struct ledger *ledger, const char *name, const char *value);
+
+/* Serial numbers. Reserves `n` in a durable transaction and returns the first: no number is ever given
+ * twice, also after a power cut; what a crash leaves unused is skipped. -EINVAL: n is 0, or inside
+ * ledger_begin(): what is rolled back would be given again. -EOVERFLOW: beyond INT64_MAX. */
+int ledger_reserve_serials(struct ledger *ledger, uint64_t n, uint64_t *ret_first);
+
+/* PRAGMA quick_check. -EIO: damaged; ledger_error() says where. */
+int ledger_check(struct ledger *ledger);
+
+#endif

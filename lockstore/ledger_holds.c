@@ -1,0 +1,181 @@
+/* Legal holds by name. A file's row counts its holds, and the two change in one transaction. */
+#include "lockstore/ledger_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAGE_HOLDS 128
+
+/* Length of the UTF-8 character at p, 0 for what is none, and its code point.
+ * Source: RFC 3629 section 4 (no overlong forms, no surrogates, nothing beyond U+10FFFF). */
+static size_t utf8_at(const unsigned char *p, uint32_t *ret_code)
+{
+	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t len = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+	uint32_t code = len == 1 ? p[0] : p[0] & (0x7fu >> len);
+
+	for (size_t i = 1; i < len; i++) {
+		if ((p[i] & 0xc0) != 0x80)
+			return 0;	/* also the end of the string */
+		code = code << 6 | (p[i] & 0x3f);
+	}
+	if (len && (code < least[len] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)))
+		return 0;
+	*ret_code = code;
+	return len;
+}
+
+static bool case_name_is_good(const char *name)
+{
+	const unsigned char *p = (const unsigned char *)name;
+	size_t len = strlen(name);
+	uint32_t code;
+
+	if (!len || len > LEDGER_CASE_MAX_BYTES)
+		return false;
+	while (*p) {
+		size_t n = utf8_at(p, &code);
+
+		if (!n || code < 0x20 || code == '/' || (code >= 0x7f && code < 0xa0))
+			return false;
+		p += n;
+	}
+	return true;
+}
+
+/* Counts again, so that the number in the row is right whatever it was. */
+static int update_count(struct ledger *ledger, sqlite3_int64 id)
+{
+	sqlite3_stmt *stmt;
+	int r;
+
+	r = ledger_prepare(ledger, &ledger->writer, STMT_HOLD_COUNT,
+			   "UPDATE file SET holds = (SELECT count(*) FROM hold WHERE hold.file = ?1) WHERE id = ?1",
+			   &stmt);
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(stmt, 1, id);
+	return ledger_run(ledger, &ledger->writer, stmt, "cannot count the holds of a file");
+}
+
+int ledger_hold_add(struct ledger *ledger, const struct file_key *key, const char *case_name,
+		    uid_t by, int64_t at_s)
+{
+	sqlite3_int64 id;
+	sqlite3_stmt *stmt;
+	int r;
+
+	if (!case_name_is_good(case_name))
+		return ledger_say(ledger, -EINVAL, "the name of a hold is 1 to 128 bytes of UTF-8 without '/'");
+	r = ledger_change(ledger);
+	if (r < 0)
+		return r;
+	r = ledger_row_id(ledger, key, &id);
+	if (r < 0)
+		goto out;
+	r = ledger_prepare(ledger, &ledger->writer, STMT_HOLD_ADD,
+			   "INSERT INTO hold VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING", &stmt);
+	if (r < 0)
+		goto out;
+	sqlite3_bind_int64(stmt, 1, id);
+	sqlite3_bind_text(stmt, 2, case_name, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(stmt, 3, by);
+	sqlite3_bind_int64(stmt, 4, at_s);
+	r = ledger_run(ledger, &ledger->writer, stmt, "cannot place a hold");
+	if (r < 0)
+		goto out;
+	r = sqlite3_changes(ledger->writer.db) == 0 ? -EEXIST : update_count(ledger, id);
+out:
+	return ledger_change_end(ledger, r);
+}
+
+int ledger_hold_release(struct ledger *ledger, const struct file_key *key, const char *case_name)
+{
+	sqlite3_int64 id;
+	sqlite3_stmt *stmt;
+	int r;
+
+	r = ledger_change(ledger);
+	if (r < 0)
+		return r;
+	r = ledger_row_id(ledger, key, &id);
+	if (r < 0)
+		goto out;
+	r = ledger_prepare(ledger, &ledger->writer, STMT_HOLD_RELEASE,
+			   "DELETE FROM hold WHERE file = ?1 AND name = ?2", &stmt);
+	if (r < 0)
+		goto out;
+	sqlite3_bind_int64(stmt, 1, id);
+	sqlite3_bind_text(stmt, 2, case_name, -1, SQLITE_STATIC);
+	r = ledger_run(ledger, &ledger->writer, stmt, "cannot release a hold");
+	if (r < 0)
+		goto out;
+	r = sqlite3_changes(ledger->writer.db) == 0 ? -ENOENT : update_count(ledger, id);
+out:
+	return ledger_change_end(ledger, r);
+}
+
+struct hold {
+	char name[LEDGER_CASE_MAX_BYTES + 1];
+	uid_t by;
+	int64_t at_s;
+};
+
+/* Names greater than `after`. */
+static int read_page(struct ledger *ledger, const struct file_key *key, const char *after,
+		     struct hold holds[PAGE_HOLDS], size_t *ret_n)
+{
+	struct ledger_conn *conn = ledger_reading(ledger);
+	sqlite3_stmt *stmt;
+	size_t n = 0;
+	int rc = SQLITE_DONE, r;
+
+	r = ledger_prepare(ledger, conn, STMT_HOLDS,
+			   "SELECT hold.name, by_uid, at_s FROM file JOIN hold ON hold.file = file.id"
+			   " WHERE file.key = ?1 AND hold.name > ?2 ORDER BY hold.name", &stmt);
+	if (r < 0)
+		goto out;
+	ledger_bind_key(stmt, 1, key);
+	sqlite3_bind_text(stmt, 2, after, -1, SQLITE_STATIC);
+	while (n < PAGE_HOLDS && (rc = sqlite3_step(stmt)) == SQLITE_ROW) {
+		const char *name = (const char *)sqlite3_column_text(stmt, 0);
+
+		if (!name || strlen(name) > LEDGER_CASE_MAX_BYTES) {
+			r = ledger_say(ledger, -EIO, "a hold in the ledger has a name that is none");
+			break;
+		}
+		strcpy(holds[n].name, name);
+		holds[n].by = (uid_t)sqlite3_column_int64(stmt, 1);
+		holds[n].at_s = sqlite3_column_int64(stmt, 2);
+		n++;
+	}
+	if (r == 0 && rc != SQLITE_ROW && rc != SQLITE_DONE)
+		r = ledger_fail(ledger, conn, rc, "cannot list the holds of a file");
+	sqlite3_reset(stmt);
+out:
+	ledger_unlock(conn);
+	if (r == 0)
+		*ret_n = n;
+	return r;
+}
+
+int ledger_holds(struct ledger *ledger, const struct file_key *key, ledger_hold_fn fn, void *arg)
+{
+	struct hold *holds = malloc(PAGE_HOLDS * sizeof(*holds));
+	char after[LEDGER_CASE_MAX_BYTES + 1] = "";
+	size_t n = 0;
+	int r = 0;
+
+	if (!holds)
+		return -ENOMEM;
+	do {
+		r = read_page(ledger, key, after, holds, &n);
+		for (size_t i = 0; r == 0 && i < n; i++)
+			r = fn(arg, holds[i].name, holds[i].by, holds[i].at_s);
+		if (r == 0 && n)
+			strcpy(after, holds[n - 1].name);
+	} while (r == 0 && n == PAGE_HOLDS);
+	free(holds);
+	return r;
+}

@@ -1,0 +1,58 @@
+/* The lock record: what is written on the locked file itself, in one xattr.
+ *
+ * 64 bytes, little endian, because that is what fits beside the inode in ext4's default 256-byte inode
+ * (measured: 64 bytes cost no block, 68 cost one). Layout, offsets in bytes:
+ *   0 version (1)   1 flags   2 mode   3 zero   4 holds u16   6 rule u16   8 committed_s i64
+ *   16 until_s i64   24 serial u64   32 size_bytes u64   40 mtime_ns i64   48 mac[16]
+ * The MAC is HMAC-SHA256 over bytes 0-47, cut to 128 bits (RFC 2104 section 5). */
+#ifndef WORMFS_RECORD_H
+#define WORMFS_RECORD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lockstore/retention.h"
+
+#define RECORD_BYTES 64
+#define RECORD_VERSION 1
+#define RECORD_KEY_BYTES 32
+
+enum record_flags {
+	RECORD_APPEND = 1 << 0,	/* append-only: bytes below the end are locked, the end may grow */
+};
+
+struct lock_record {
+	uint8_t flags;		/* enum record_flags */
+	uint8_t mode;		/* enum worm_mode */
+	uint16_t holds;		/* number of legal holds; their names are in the ledger */
+	uint16_t rule;		/* number of the rule in the ledger; 0 = mount options */
+	int64_t committed_s;
+	int64_t until_s;	/* or RETENTION_UNSPECIFIED, RETENTION_INFINITE */
+	uint64_t serial;
+	uint64_t size_bytes;	/* of the data when it was locked */
+	int64_t mtime_ns;	/* likewise, since 1970 */
+};
+
+/* The MAC key of a share. Any thread may use one at the same time. */
+struct record_key;
+
+/* Reads `path` (exactly 32 bytes, not readable by others), or, with `create`, makes it from the
+ * kernel's random source (mode 0600, written whole: temporary name, fsync, link; when two create at
+ * once, both get the same one).
+ * -ENOENT: missing and not create. -EPERM: group, others or an owner who is neither root nor we may
+ * read it. -EBADMSG: wrong length, or no regular file. */
+int record_key_open(const char *path, bool create, struct record_key **ret_key);
+void record_key_close(struct record_key *key);
+
+/* 0, -EIO (the crypto library failed) or -EINVAL (a flag or mode that record_decode() would not know). */
+int record_encode(struct record_key *key, const struct lock_record *rec, uint8_t ret_bytes[RECORD_BYTES]);
+
+/* -EBADMSG: wrong length or MAC. -EPROTO: MAC right, but a version, flag or mode we do not know.
+ * -EIO: the crypto library failed. All mean: locked, and nobody may change it until somebody has looked. */
+int record_decode(struct record_key *key, const void *bytes, size_t len_bytes, struct lock_record *ret_rec);
+
+/* True while retention or a hold keeps the file from being deleted. */
+bool record_is_retained(const struct lock_record *rec, int64_t now_s);
+
+#endif

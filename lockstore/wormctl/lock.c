@@ -1,0 +1,538 @@
+/* commit, extend, hold, release: what changes a lock, and never makes it weaker than it was asked for.
+ *
+ * Commit and extend are requests to the file itself (user.worm.*), so that its owner may make them; where
+ * its mode or a read-only mount forbids the xattr, and for hold and release, the control socket is asked.
+ * One file that fails does not stop the others; each failure is one line or one JSON object. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lockstore/control.h"
+#include "lockstore/retention.h"
+#include "lockstore/wormctl/output.h"
+#include "lockstore/wormctl/paths.h"
+#include "lockstore/wormctl/share.h"
+#include "lockstore/wormctl/wormctl.h"
+
+#define XATTR_WORM_COMMIT XATTR_WORM_PREFIX "commit"
+#define XATTR_WORM_UNTIL XATTR_WORM_PREFIX "until"
+#define XATTR_WORM_STATE XATTR_WORM_PREFIX "state"
+#define VALUE_BYTES 256		/* longer than any state or date */
+
+enum verb { COMMIT, EXTEND, HOLD, RELEASE };
+
+static const struct {
+	const char *name;
+	const char *done;	/* what is said of a file after it */
+} verbs[] = {
+	[COMMIT] = { "commit", "locked" },
+	[EXTEND] = { "extend", "extended" },
+	[HOLD] = { "hold", "held" },
+	[RELEASE] = { "release", "released" },
+};
+
+enum result { DONE, UNCHANGED, FAILED };
+
+struct job {
+	struct wormctl *ctl;
+	enum verb verb;
+	const char *argument;		/* UNTIL or CASE */
+	struct retention until;		/* EXTEND */
+	bool bulk;			/* a tree or a list: no line for each success */
+	uint64_t count[3];		/* by enum result */
+};
+
+/* A text value of user.worm.*; "" when there is none or it may not be read. */
+static void get_value(const struct target *target, const char *name, char ret_value[VALUE_BYTES])
+{
+	ssize_t n = target->place->share->mounted ? lower_getxattr(target->fd, name, ret_value, VALUE_BYTES - 1) : -1;
+
+	ret_value[n > 0 ? n : 0] = '\0';
+}
+
+/* What the daemon says about a file; NULL: it cannot be asked. */
+static json_t *ask_about(const struct target *target)
+{
+	json_t *answer, *file;
+	struct client *client;
+	struct failure f;
+	char *path;
+
+	if (share_client(target->place->share, &client, &f) < 0 || control_path_encode(target->place->path, &path) < 0)
+		return NULL;
+	if (client_call(client, json_pack("{s:s,s:s}", "verb", "explain", "path", path), NULL, NULL, &answer) < 0)
+		answer = NULL;
+	free(path);
+	file = json_incref(json_object_get(answer, "file"));
+	json_decref(answer);
+	return file;
+}
+
+static void get_state(const struct target *target, char ret_state[VALUE_BYTES], char ret_until[VALUE_BYTES])
+{
+	json_t *file;
+
+	get_value(target, XATTR_WORM_STATE, ret_state);
+	get_value(target, XATTR_WORM_UNTIL, ret_until);
+	if (*ret_state)
+		return;
+	file = ask_about(target);
+	snprintf(ret_state, VALUE_BYTES, "%s", json_get_text(file, "state"));
+	snprintf(ret_until, VALUE_BYTES, "%s", json_get_text(file, "until"));
+	json_decref(file);
+}
+
+static bool is_unlocked(const char *state)
+{
+	return strcmp(state, "open") == 0 || strcmp(state, "staging") == 0 || strcmp(state, "pending") == 0;
+}
+
+/* ", it has: 'a', 'b'" or "". */
+static void list_holds(const struct target *target, char *buf, size_t len_bytes)
+{
+	json_t *file = ask_about(target), *holds = json_object_get(file, "holds"), *hold;
+	size_t len = 0, i;
+
+	buf[0] = '\0';
+	json_array_foreach(holds, i, hold) {
+		const char *name = json_string_value(hold);
+
+		if (name && len < len_bytes)
+			len += snprintf(buf + len, len_bytes - len, "%s%s", i ? ", " : "; it has: ", quoted(name));
+	}
+	if (file && !json_array_size(holds))
+		snprintf(buf, len_bytes, "; it has none");
+	json_decref(file);
+}
+
+/* Asked for, and not later than what the file has. */
+static bool is_shorter(const struct job *job, const struct target *target, const char *until)
+{
+	struct retention has;
+
+	if (job->verb != EXTEND || retention_parse(until, &has) < 0)
+		return false;
+	if (has.kind == RETENTION_IS_INFINITE)
+		return true;
+	return has.kind == RETENTION_DATE && job->until.kind != RETENTION_IS_INFINITE &&
+	       retention_until(&job->until, share_now_s(target->place->share)) < has.seconds;
+}
+
+/* Says what stands in the way of a request that failed with `error`, and what to do about it. Some are
+ * no failure: what was asked for is so already. `said`: the daemon's own words, or "". */
+static enum result judge(const struct job *job, const struct target *target, int error, const char *said,
+			 struct failure *f)
+{
+	const char *verb = verbs[job->verb].name, *name = quoted(target->shown);
+	const struct share *share = target->place->share;
+	char state[VALUE_BYTES], until[VALUE_BYTES], holds[VALUE_BYTES];
+
+	switch (error) {
+	case -EEXIST:
+		if (job->verb == HOLD)
+			return UNCHANGED;
+		break;
+	case -EBUSY:
+		fail(f, error, "cannot %s %s: a program still has it open for writing; end that, then try again "
+		     "(fuser -v %s names it)", verb, name, name);
+		return FAILED;
+	case -ENOENT:
+		if (job->verb != RELEASE)
+			break;
+		if (target->in_tree)
+			return UNCHANGED;
+		list_holds(target, holds, sizeof(holds));
+		fail(f, error, "cannot release %s: it is not under hold %s%s", quoted(target->shown),
+		     quoted(job->argument), holds);
+		return FAILED;
+	case -EINVAL:
+		get_state(target, state, until);
+		if (is_unlocked(state) && job->verb == RELEASE && target->in_tree)
+			return UNCHANGED;
+		if (is_unlocked(state)) {
+			fail(f, error, "cannot %s %s: it is not locked yet; run: wormctl commit %s", verb, name, name);
+			return FAILED;
+		}
+		if (job->verb == EXTEND) {
+			fail(f, error, "cannot extend %s until %s: the mount allows no less than %s and no more than %s",
+			     name, quoted(job->argument), json_get_text(share->mount, "min"),
+			     json_get_text(share->mount, "max"));
+			return FAILED;
+		}
+		break;
+	case -EPERM:
+		get_state(target, state, until);
+		if (is_shorter(job, target, until)) {
+			if (target->in_tree)
+				return UNCHANGED;
+			fail(f, error, "cannot extend %s until %s: it is locked until %s, and retention is never shortened",
+			     name, quoted(job->argument), until);
+			return FAILED;
+		}
+		/* fall through */
+	case -EACCES:
+		if (job->verb == COMMIT || job->verb == EXTEND) {
+			fail(f, error, "cannot %s %s: %s", verb, name,
+			     *said ? said : "only its owner may, who can write to it, or root");
+			return FAILED;
+		}
+		break;
+	case -EOPNOTSUPP:
+		fail(f, error, "cannot %s %s: %s", verb, name,
+		     *said ? said : "nothing is locked on this mount (commit=never)");
+		return FAILED;
+	case -EROFS:
+		fail(f, error, "cannot %s %s: the share is mounted read-only", verb, name);
+		return FAILED;
+	case -EIO:
+		fail(f, error, "cannot %s %s: %s; see: wormctl status %s", verb, name,
+		     *said ? said : "its lock cannot be read or written", name);
+		return FAILED;
+	case -ENOTCONN:
+	case -ECONNRESET:
+	case -ETIMEDOUT:
+		fail(f, error, "cannot %s %s: the daemon of %s does not answer", verb, name, quoted(share->dir));
+		return FAILED;
+	case -E2BIG:
+		fail(f, error, "cannot %s %s: its path is too long for a request", verb, name);
+		return FAILED;
+	}
+	fail(f, error, "cannot %s %s: %s", verb, name, *said ? said : strerror(-error));
+	return FAILED;
+}
+
+/* Through the control socket. *ret_until: the new end, for EXTEND. */
+static int request_socket(const struct job *job, const struct target *target, char ret_until[VALUE_BYTES],
+			  const char **ret_said, struct failure *f)
+{
+	json_t *request, *answer;
+	struct client *client;
+	char *path;
+	int r;
+
+	r = share_client(target->place->share, &client, f);
+	if (r < 0)
+		return r;
+	if (control_path_encode(target->place->path, &path) < 0)
+		return fail(f, -ENOMEM, "out of memory");
+	request = json_pack("{s:s,s:s}", "verb", verbs[job->verb].name, "path", path);
+	free(path);
+	if (job->verb == EXTEND)
+		json_object_set_new(request, "until", json_string(job->argument));
+	else if (job->verb != COMMIT)
+		json_object_set_new(request, "case", json_string(job->argument));
+	f->text[0] = '\0';	/* from here on it is the request that fails */
+	r = client_call(client, request, NULL, NULL, &answer);
+	*ret_said = client_error(client);
+	if (r < 0)
+		return r;
+	snprintf(ret_until, VALUE_BYTES, "%s", json_get_text(answer, "until"));
+	json_decref(answer);
+	return 0;
+}
+
+static enum result perform(const struct job *job, const struct target *target, char ret_until[VALUE_BYTES],
+			   struct failure *f)
+{
+	const char *value = job->verb == COMMIT ? "1" : job->argument, *said = "", *name = quoted(target->shown);
+	bool by_xattr = (job->verb == COMMIT || job->verb == EXTEND) && target->place->share->mounted;
+	int r;
+
+	if (S_ISDIR(target->st.st_mode)) {
+		fail(f, -EISDIR, "cannot %s %s: it is a directory; for every file below it, add -r",
+		     verbs[job->verb].name, name);
+		return FAILED;
+	}
+	if (!S_ISREG(target->st.st_mode)) {
+		fail(f, -EINVAL, "cannot %s %s: only regular files can be locked%s", verbs[job->verb].name, name,
+		     S_ISLNK(target->st.st_mode) ? ", and this is a symbolic link; name its target" : "");
+		return FAILED;
+	}
+	if (by_xattr) {
+		r = lower_setxattr(target->fd, job->verb == COMMIT ? XATTR_WORM_COMMIT : XATTR_WORM_UNTIL, value,
+				   strlen(value), 0);
+		if (r == 0 && job->verb == EXTEND)
+			get_value(target, XATTR_WORM_UNTIL, ret_until);
+		if (r == -EACCES || r == -EROFS) {	/* the kernel's answer; root's daemon may see it otherwise */
+			struct failure none;
+			int again = request_socket(job, target, ret_until, &said, &none);
+
+			if (again == 0 || !none.text[0])
+				r = again;
+		}
+	} else {
+		r = request_socket(job, target, ret_until, &said, f);
+		if (r < 0 && f->text[0]) {
+			char why[FAILURE_TEXT_BYTES];
+
+			snprintf(why, sizeof(why), "%s", f->text);
+			fail(f, r, "cannot %s %s: %.900s", verbs[job->verb].name, name, why);
+			return FAILED;
+		}
+	}
+	return r == 0 ? DONE : judge(job, target, r, said, f);
+}
+
+static int print_row(const char *shown, enum result result, const char *until, const struct failure *f)
+{
+	json_t *row = json_object();
+
+	if (!row || json_set_path(row, shown) < 0) {
+		json_decref(row);
+		return -ENOMEM;
+	}
+	json_object_set_new(row, "ok", json_boolean(result != FAILED));
+	if (result == FAILED) {
+		json_object_set_new(row, "errno", json_string(errno_name(-f->error)));
+		json_object_set_new(row, "error", json_text(f->text));
+	} else {
+		json_object_set_new(row, "changed", json_boolean(result == DONE));
+		if (*until)
+			json_object_set_new(row, "until", json_text(until));
+	}
+	return print_json(row);
+}
+
+static void print_line(const struct job *job, const char *shown, enum result result, const char *until)
+{
+	print_name(stdout, shown);
+	switch (job->verb) {
+	case COMMIT:
+		fputs(": locked\n", stdout);
+		break;
+	case EXTEND:
+		fputs(": locked until ", stdout);
+		print_name(stdout, *until ? until : job->argument);
+		fputc('\n', stdout);
+		break;
+	case HOLD:
+		printf(": %s hold %s\n", result == UNCHANGED ? "is already under" : "is now under", quoted(job->argument));
+		break;
+	case RELEASE:
+		printf(": released from hold %s\n", quoted(job->argument));
+		break;
+	}
+}
+
+static int on_target(void *arg, const char *shown, const struct target *target, const struct failure *unreachable)
+{
+	struct job *job = arg;
+	char until[VALUE_BYTES] = "";
+	struct failure f;
+	enum result result = FAILED;
+
+	if (target)
+		result = perform(job, target, until, &f);
+	else
+		f = *unreachable;
+	job->count[result]++;
+	if (job->ctl->json)
+		return print_row(shown, result, until, &f);
+	if (result == FAILED)
+		complain("%s", f.text);
+	else if (!job->bulk)
+		print_line(job, shown, result, until);
+	return 0;
+}
+
+static int print_summary(const struct job *job)
+{
+	const uint64_t *n = job->count;
+
+	if (job->ctl->json)
+		return print_json(json_pack("{s:I,s:I,s:I}", "done", (json_int_t)n[DONE], "unchanged",
+					    (json_int_t)n[UNCHANGED], "failed", (json_int_t)n[FAILED]));
+	printf("%llu %s, %llu unchanged, %llu failed\n", (unsigned long long)n[DONE], verbs[job->verb].done,
+	       (unsigned long long)n[UNCHANGED], (unsigned long long)n[FAILED]);
+	return 0;
+}
+
+static int check_argument(const struct command *command, struct job *job)
+{
+	if (job->verb == EXTEND) {
+		if (retention_parse(job->argument, &job->until) < 0)
+			return wrong_usage(command, "%s is no date or period: write 30d, 7y, 1y6mo, 2030-01-01, "
+					   "2030-01-01T12:00:00Z or infinite", quoted(job->argument));
+		if (job->until.kind == RETENTION_IS_UNSPECIFIED)
+			return wrong_usage(command, "a retention cannot be made unspecified: name a date or a period");
+	}
+	if ((job->verb == HOLD || job->verb == RELEASE) &&
+	    (!job->argument[0] || strlen(job->argument) > LEDGER_CASE_MAX_BYTES || strchr(job->argument, '/') ||
+	     !text_is_printable(job->argument)))
+		return wrong_usage(command, "%s is no name of a hold: 1 to %d bytes of UTF-8, no '/' and no control "
+				   "character", quoted(job->argument), LEDGER_CASE_MAX_BYTES);
+	return EXIT_YES;
+}
+
+static int run_job(struct wormctl *ctl, const struct command *command, enum verb verb, int argc, char **argv)
+{
+	static const struct option options[] = { COMMON_OPTIONS, PATH_OPTIONS, { 0 } };
+	struct job job = { .ctl = ctl, .verb = verb };
+	struct path_options paths = { 0 };
+	struct shares *shares;
+	struct failure f;
+	int c, r;
+
+	while ((c = getopt_long(argc, argv, ":hr0", options, NULL)) != -1) {
+		if (path_option(&paths, c))
+			continue;
+		r = common_option(ctl, command, c, argv);
+		if (r >= 0)
+			return r;
+	}
+	argc -= optind;
+	argv += optind;
+	if (verb != COMMIT) {
+		if (argc == 0)
+			return wrong_usage(command, verb == EXTEND ? "until when? UNTIL is missing" :
+					   "which hold? CASE is missing");
+		job.argument = argv[0];
+		argc--;
+		argv++;
+		r = check_argument(command, &job);
+		if (r)
+			return r;
+	}
+	if (!paths_check(command, &paths, argc))
+		return EXIT_COULD_NOT;
+	job.bulk = paths.recursive || paths.files_from;
+	r = shares_open(ctl, &shares);
+	if (r < 0) {
+		complain("%s", strerror(-r));
+		return EXIT_COULD_NOT;
+	}
+	r = paths_each(shares, &paths, argc, argv, on_target, &job, &f);
+	shares_close(shares);
+	if (r < 0)
+		complain("%s", f.text);
+	else if (job.bulk)
+		r = print_summary(&job);
+	if (r == 0 && verb == RELEASE && job.bulk && job.count[DONE] + job.count[FAILED] == 0) {
+		complain("no file there is under hold %s", quoted(job.argument));
+		r = -ENOENT;
+	}
+	return finish_output(r < 0 || job.count[FAILED] ? EXIT_COULD_NOT : EXIT_YES);
+}
+
+static int run_commit(struct wormctl *ctl, int argc, char **argv)
+{
+	return run_job(ctl, &command_commit, COMMIT, argc, argv);
+}
+
+static int run_extend(struct wormctl *ctl, int argc, char **argv)
+{
+	return run_job(ctl, &command_extend, EXTEND, argc, argv);
+}
+
+static int run_hold(struct wormctl *ctl, int argc, char **argv)
+{
+	return run_job(ctl, &command_hold, HOLD, argc, argv);
+}
+
+static int run_release(struct wormctl *ctl, int argc, char **argv)
+{
+	return run_job(ctl, &command_release, RELEASE, argc, argv);
+}
+
+#define HELP_PATHS \
+	"  -r, --recursive    every regular file below a directory; symbolic links are not\n" \
+	"                     followed, other mounts not entered\n" \
+	"      --files-from FILE\n" \
+	"                     names from FILE, one a line; \"-\" is standard input\n" \
+	"  -0, --null         the names in FILE end with NUL, not with a newline\n" \
+	"      --json         one JSON object a file: path, ok, changed, errno, error;\n" \
+	"                     with -r or --files-from a last one: done, unchanged, failed\n" \
+	"      --state-dir DIR\n" \
+	"                     where the share keeps its state, if the mount cannot be asked\n" \
+	"\n" \
+	"An error does not stop it: the other files are done, and the exit code is 2.\n"
+
+#define HELP_EXIT "Exit codes: 0 all done, 2 some could not be done.\n"
+
+const struct command command_commit = {
+	.name = "commit",
+	.summary = "lock files now",
+	.help =
+	"Usage: wormctl commit [-r] [--json] PATH...\n"
+	"\n"
+	"Locks files now, with the retention and the hold that the mount gives, whatever their\n"
+	"names and also when they are empty. A file that is locked already stays as it is. A file that\n"
+	"a program has open for writing is refused (EBUSY).\n"
+	"The owner of a file may ask for it, and root.\n"
+	"\n"
+	HELP_PATHS
+	"\n"
+	"Examples:\n"
+	"  wormctl commit report.part\n"
+	"  wormctl commit -r /srv/share/2026\n"
+	"  find . -mtime +30 -type f -print0 | wormctl commit --files-from - -0\n"
+	"\n"
+	HELP_EXIT,
+	.run = run_commit,
+};
+
+const struct command command_extend = {
+	.name = "extend",
+	.summary = "keep locked files longer",
+	.help =
+	"Usage: wormctl extend [-r] [--json] UNTIL PATH...\n"
+	"\n"
+	"Moves the end of retention to UNTIL: a period from now (90s 12h 30d 2w 6mo 7y, or added up:\n"
+	"1y6mo), a date in UTC (2030-01-01, 2030-01-01T12:00:00Z, @1893456000) or \"infinite\". An earlier\n"
+	"end than the file has is refused (EPERM), an end outside of the mount's min and max as well\n"
+	"(EINVAL). In a tree, files that are kept longer already count as unchanged.\n"
+	"The owner of a file may ask for it, and root. What is expired can be extended, too.\n"
+	"\n"
+	HELP_PATHS
+	"\n"
+	"Examples:\n"
+	"  wormctl extend 7y contract.pdf\n"
+	"  wormctl extend 2035-01-01 -r /srv/share/2026\n"
+	"  wormctl list --expires-before 90d -0 | wormctl extend 1y --files-from - -0\n"
+	"\n"
+	HELP_EXIT,
+	.run = run_extend,
+};
+
+const struct command command_hold = {
+	.name = "hold",
+	.summary = "put locked files under a legal hold",
+	.help =
+	"Usage: wormctl hold [-r] [--json] CASE PATH...\n"
+	"\n"
+	"Puts locked files under the legal hold CASE (1-128 bytes of UTF-8, no '/'): they cannot be\n"
+	"deleted until it is released, whatever their retention. A file may be under several holds. A file\n"
+	"that is not locked yet is refused: commit it first. A file that has this hold already stays as\n"
+	"it is.\n"
+	"Only root, or the user who runs the daemon, may.\n"
+	"\n"
+	HELP_PATHS
+	"\n"
+	"Examples:\n"
+	"  wormctl hold case-12 contract.pdf mail.eml\n"
+	"  wormctl hold case-12 -r /srv/share/2026\n"
+	"  wormctl list --uid alice -0 | wormctl hold case-12 --files-from - -0\n"
+	"\n"
+	HELP_EXIT,
+	.run = run_hold,
+};
+
+const struct command command_release = {
+	.name = "release",
+	.summary = "release files from a legal hold",
+	.help =
+	"Usage: wormctl release [-r] [--json] CASE PATH...\n"
+	"\n"
+	"Takes the legal hold CASE from files. Their retention and their other holds stay. A file that is\n"
+	"not under it is an error; in a tree it counts as unchanged, unless there is none that is.\n"
+	"Only root, or the user who runs the daemon, may.\n"
+	"\n"
+	HELP_PATHS
+	"\n"
+	"Examples:\n"
+	"  wormctl release case-12 contract.pdf\n"
+	"  wormctl list --hold case-12 -0 | wormctl release case-12 --files-from - -0\n"
+	"\n"
+	HELP_EXIT,
+	.run = run_release,
+};
