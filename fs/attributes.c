@@ -1,0 +1,402 @@
+/* Attributes: stat, chmod, chown, truncate, utimensat, statfs, chattr. The kernel has checked the
+ * caller's permission; the guard checks the lock. */
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fs/credentials.h"
+#include "fs/descriptor.h"
+#include "fs/lock.h"
+#include "fs/ops.h"
+
+#define ANY_WRITE (S_IWUSR | S_IWGRP | S_IWOTH)
+
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452	/* Linux 6.6 */
+#endif
+
+static struct handle *handle_of(struct fuse_file_info *fi, const struct inode *ino)
+{
+	return fi && S_ISREG(ino->type) ? (struct handle *)(uintptr_t)fi->fh : NULL;
+}
+
+static int stat_inode(struct wormfs *fs, struct inode *ino, struct handle *h, struct stat *ret_st)
+{
+	int64_t btime_ns;
+	int fd, r;
+
+	if (h)
+		return fstat(h->fd, ret_st) < 0 ? -errno : 0;
+	fd = descriptor_get(fs, ino);
+	if (fd < 0)
+		return fd;
+	r = inode_stat(fd, "", ret_st, &btime_ns);
+	descriptor_put(fs, ino, fd);
+	return r;
+}
+
+static double timeout_of(struct wormfs *fs, struct inode *ino)
+{
+	double timeout_s;
+
+	if (!S_ISREG(ino->type))
+		return fs->timeout_s;
+	pthread_mutex_lock(&ino->lock);
+	timeout_s = attr_timeout_locked(fs, ino);
+	pthread_mutex_unlock(&ino->lock);
+	return timeout_s;
+}
+
+void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	double timeout_s = 0;
+	struct stat st;
+	int r;
+
+	r = ino ? stat_inode(fs, ino, handle_of(fi, ino), &st) : -ESTALE;
+	if (r == 0)
+		timeout_s = timeout_of(fs, ino);
+	inode_put(fs, ino);
+	if (r == 0)
+		fuse_reply_attr(req, &st, timeout_s);
+	else
+		fuse_reply_err(req, -r);
+}
+
+#if LIBFUSE_HAS_STATX
+void op_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	double timeout_s = 0;
+	struct statx stx;
+	int fd, r;
+
+	fd = ino ? descriptor_get(fs, ino) : -ESTALE;
+	if (fd >= 0) {
+		r = statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | (flags & AT_STATX_SYNC_TYPE), mask, &stx) < 0 ? -errno : 0;
+		descriptor_put(fs, ino, fd);
+	} else {
+		r = fd;
+	}
+	if (r == 0)
+		timeout_s = timeout_of(fs, ino);
+	inode_put(fs, ino);
+	if (r == 0)
+		fuse_reply_statx(req, 0, &stx, timeout_s);
+	else
+		fuse_reply_err(req, -r);
+}
+#endif
+
+static int chmod_fd(int fd, mode_t mode)
+{
+	char path[40];
+
+	if (syscall(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH) == 0)
+		return 0;
+	if (errno != ENOSYS)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return chmod(path, mode) < 0 ? -errno : 0;
+}
+
+static int utimens_fd(int fd, const struct timespec times[2])
+{
+	char path[40];
+
+	if (utimensat(fd, "", times, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	if (errno != EINVAL)
+		return -errno;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);	/* before Linux 5.8 */
+	return utimensat(AT_FDCWD, path, times, 0) < 0 ? -errno : 0;
+}
+
+static int truncate_inode(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h, off_t size)
+{
+	int fd, r;
+
+	r = credentials_assume(fs, req);	/* clears set-id bits as it would for the caller */
+	if (r < 0)
+		return r;
+	if (h && h->writer) {
+		r = ftruncate(h->fd, size) < 0 ? -errno : 0;
+	} else {
+		fd = descriptor_open(fs, ino, O_WRONLY | O_NONBLOCK);
+		r = fd < 0 ? fd : ftruncate(fd, size) < 0 ? -errno : 0;
+		if (fd >= 0)
+			close(fd);
+	}
+	credentials_drop(fs);
+	return r;
+}
+
+static int set_times(int fd, const struct stat *attr, int to_set)
+{
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
+
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+		times[0].tv_nsec = UTIME_NOW;
+	else if (to_set & FUSE_SET_ATTR_ATIME)
+		times[0] = attr->st_atim;
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		times[1].tv_nsec = UTIME_NOW;
+	else if (to_set & FUSE_SET_ATTR_MTIME)
+		times[1] = attr->st_mtim;
+	return utimens_fd(fd, times);
+}
+
+/* What the guard has to say to each part of the request. *ret_nothing: it is a chmod that a lock lets
+ * pass without doing it. */
+static int check_setattr_locked(struct wormfs *fs, struct inode *ino, struct handle *h, const struct stat *old,
+				const struct stat *attr, int to_set, bool *ret_nothing)
+{
+	int r = 0;
+
+	if (to_set & FUSE_SET_ATTR_MODE) {
+		mode_t before = old->st_mode & 07777, after = attr->st_mode & 07777;
+		bool readonly = (before & ~after & ~ANY_WRITE) == 0 && (after & ~before) == 0;
+
+		r = lock_check_locked(fs, ino, readonly ? GUARD_CHMOD_READONLY : GUARD_CHMOD);
+		*ret_nothing = readonly && ino->phase != LOCK_NONE;
+	}
+	if (r == 0 && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
+		r = lock_check_locked(fs, ino, GUARD_CHOWN);
+	if (r == 0 && to_set & FUSE_SET_ATTR_SIZE)
+		r = lock_check_locked(fs, ino, h && h->writer ? GUARD_FTRUNCATE : GUARD_TRUNCATE);
+	if (r == 0 && to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW))
+		r = lock_check_locked(fs, ino, GUARD_UTIMENS);
+	return r;
+}
+
+static int apply_setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h, int fd,
+				const struct stat *attr, int to_set)
+{
+	int r = 0;
+
+	/* By the daemon: it is not in the caller's groups, and would lose him set-group-id bits. */
+	if (to_set & FUSE_SET_ATTR_MODE)
+		r = chmod_fd(fd, attr->st_mode & 07777);
+	if (r == 0 && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
+		uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
+		gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
+
+		r = fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+	}
+	if (r == 0 && to_set & FUSE_SET_ATTR_SIZE)
+		r = truncate_inode(fs, req, ino, h, attr->st_size);
+	if (r == 0 && to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW))
+		r = set_times(fd, attr, to_set);
+	return r;
+}
+
+/* chmod that takes the last write bit away: the commit that SnapLock, Storage Scale and SAM-QFS have. */
+static bool is_commit_chmod(struct wormfs *fs, const struct inode *ino, const struct stat *old, const struct stat *attr, int to_set)
+{
+	return to_set & FUSE_SET_ATTR_MODE && S_ISREG(ino->type) && fs->opt.commit != COMMIT_NEVER &&
+	       ino->phase == LOCK_NONE && old->st_mode & ANY_WRITE && !(attr->st_mode & ANY_WRITE);
+}
+
+/* The writer itself may do it while it writes (cp -p, tar, install): the lock then comes with its close.
+ * While others write, EBUSY. */
+static int prepare_commit_chmod_locked(struct inode *ino, pid_t pid, bool *ret_now)
+{
+	for (struct handle *h = ino->handles; h; h = h->next)
+		if (h->writer && h->pid != pid)
+			return -EBUSY;
+	*ret_now = ino->nwriters == 0;
+	ino->lock_at_close = ino->nwriters > 0;
+	return 0;
+}
+
+static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h,
+			  const struct stat *attr, int to_set, struct stat *ret_st)
+{
+	bool times = to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
+	bool nothing = false, commit_now = false, sealed = false;
+	struct data_stamp before;
+	int fd, r;
+
+	r = stat_inode(fs, ino, NULL, ret_st);
+	if (r == 0)
+		r = check_setattr_locked(fs, ino, h, ret_st, attr, to_set, &nothing);
+	if (r < 0 || nothing)
+		return r;
+	if (is_commit_chmod(fs, ino, ret_st, attr, to_set)) {
+		r = prepare_commit_chmod_locked(ino, fuse_req_ctx(req)->pid, &commit_now);
+		if (r < 0)
+			return r;
+	}
+	fd = descriptor_get(fs, ino);
+	if (fd < 0)
+		return fd;
+	if (!(to_set & FUSE_SET_ATTR_SIZE))
+		lock_metadata_before_locked(fs, ino, &before);
+	r = apply_setattr_locked(fs, req, ino, h, fd, attr, to_set);
+	if (!(to_set & FUSE_SET_ATTR_SIZE))
+		lock_metadata_after_locked(fs, ino, &before, times);
+	descriptor_put(fs, ino, fd);
+	if (r == 0 && commit_now)
+		r = lock_seal_locked(fs, ino, &sealed);
+	if (sealed)
+		lock_publish_locked(fs, ino);
+	return r < 0 ? r : stat_inode(fs, ino, NULL, ret_st);
+}
+
+void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	double timeout_s;
+	struct stat st;
+	int r;
+
+	if (!ino) {
+		fuse_reply_err(req, ESTALE);
+		return;
+	}
+	if (to_set & FUSE_SET_ATTR_MODE)	/* may lock the file */
+		pthread_rwlock_rdlock(&fs->rename_lock);
+	pthread_mutex_lock(&ino->lock);
+	r = setattr_locked(fs, req, ino, handle_of(fi, ino), attr, to_set, &st);
+	timeout_s = S_ISREG(ino->type) ? attr_timeout_locked(fs, ino) : fs->timeout_s;
+	pthread_mutex_unlock(&ino->lock);
+	if (to_set & FUSE_SET_ATTR_MODE)
+		pthread_rwlock_unlock(&fs->rename_lock);
+	inode_put(fs, ino);
+	if (r == 0)
+		fuse_reply_attr(req, &st, timeout_s);
+	else
+		fuse_reply_err(req, -r);
+}
+
+void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	struct statvfs stv;
+	int fd, r;
+
+	fd = ino ? descriptor_get(fs, ino) : -ESTALE;
+	r = fd < 0 ? fd : fstatvfs(fd, &stv) < 0 ? -errno : 0;
+	if (fd >= 0)
+		descriptor_put(fs, ino, fd);
+	inode_put(fs, ino);
+	if (r == 0)
+		fuse_reply_statfs(req, &stv);
+	else
+		fuse_reply_err(req, -r);
+}
+
+/* ---- chattr ---- */
+
+/* lsattr shows the lock as i or a, over what the lower file has. */
+static unsigned locked_flags_locked(struct wormfs *fs, struct inode *ino)
+{
+	switch (lock_state_locked(fs, ino)) {
+	case GUARD_OPEN:
+	case GUARD_PINNED:
+		return 0;
+	case GUARD_APPENDABLE:
+		return FS_APPEND_FL;
+	default:
+		return FS_IMMUTABLE_FL;
+	}
+}
+
+static int get_flags(struct wormfs *fs, struct inode *ino, int fd, unsigned cmd, void *out)
+{
+	unsigned locked = S_ISREG(ino->type) ? locked_flags_locked(fs, ino) : 0;
+
+	if (ioctl(fd, cmd, out) < 0)
+		return -errno;
+	if (cmd == FS_IOC_GETFLAGS) {
+		unsigned flags;
+
+		memcpy(&flags, out, sizeof(flags));
+		flags |= locked;
+		memcpy(out, &flags, sizeof(flags));
+	} else {
+		struct fsxattr *x = out;
+
+		x->fsx_xflags |= (locked & FS_IMMUTABLE_FL ? FS_XFLAG_IMMUTABLE : 0) | (locked & FS_APPEND_FL ? FS_XFLAG_APPEND : 0);
+	}
+	return 0;
+}
+
+/* chattr +i on an open file is a request to lock it; the flag itself is not set below. Everything else
+ * goes to the lower file, which the kernel has checked the caller for. */
+static int set_flags_locked(struct wormfs *fs, struct inode *ino, int fd, unsigned cmd, const void *in)
+{
+	bool is_plain = cmd == FS_IOC_SETFLAGS, immutable, sealed;
+	struct fsxattr x;
+	unsigned flags;
+	int r;
+
+	if (is_plain) {
+		memcpy(&flags, in, sizeof(flags));
+		immutable = flags & FS_IMMUTABLE_FL;
+	} else {
+		memcpy(&x, in, sizeof(x));
+		immutable = x.fsx_xflags & FS_XFLAG_IMMUTABLE;
+	}
+	if (S_ISREG(ino->type) && (fs->opt.commit != COMMIT_NEVER || lock_state_locked(fs, ino) != GUARD_OPEN)) {
+		if (immutable) {
+			r = lock_seal_locked(fs, ino, &sealed);
+			if (sealed)
+				lock_publish_locked(fs, ino);
+			return r;
+		}
+		r = lock_check_locked(fs, ino, GUARD_SETFLAGS);
+		if (r < 0)
+			return r;
+	}
+	return ioctl(fd, cmd, is_plain ? (void *)&flags : (void *)&x) < 0 ? -errno : 0;
+}
+
+void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, struct fuse_file_info *fi, unsigned ioctl_flags,
+	      const void *in, size_t in_len, size_t out_len)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	bool get = cmd == FS_IOC_GETFLAGS || cmd == FS_IOC_FSGETXATTR, set = cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR;
+	size_t len = cmd == FS_IOC_GETFLAGS || cmd == FS_IOC_SETFLAGS ? sizeof(unsigned) : sizeof(struct fsxattr);
+	struct fsxattr out;
+	struct inode *ino;
+	int fd, r;
+
+	/* Forward nothing that we do not know: an ioctl can do anything (fs-verity, swap extents, shutdown). */
+	if (!(get && out_len >= len) && !(set && in_len >= len)) {
+		fuse_reply_err(req, ENOTTY);
+		return;
+	}
+	ino = inode_get(fs, nodeid);
+	if (!ino) {
+		fuse_reply_err(req, ESTALE);
+		return;
+	}
+	memset(&out, 0, sizeof(out));
+	fd = descriptor_open(fs, ino, O_RDONLY | O_NONBLOCK);
+	if (fd >= 0) {
+		pthread_rwlock_rdlock(&fs->rename_lock);
+		pthread_mutex_lock(&ino->lock);
+		r = get ? get_flags(fs, ino, fd, cmd, &out) : set_flags_locked(fs, ino, fd, cmd, in);
+		pthread_mutex_unlock(&ino->lock);
+		pthread_rwlock_unlock(&fs->rename_lock);
+		close(fd);
+	} else {
+		r = fd;
+	}
+	inode_put(fs, ino);
+	if (r == 0)
+		fuse_reply_ioctl(req, 0, get ? &out : NULL, get ? len : 0);
+	else
+		fuse_reply_err(req, -r);
+}

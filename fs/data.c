@@ -1,0 +1,453 @@
+/* Open files: create, open, read, write, flush, release. With passthrough the kernel reads and writes
+ * the lower file itself, and only open, flush and release come here. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "fs/credentials.h"
+#include "fs/descriptor.h"
+#include "fs/lock.h"
+#include "fs/log.h"
+#include "fs/ops.h"
+
+static struct handle *handle_of(struct fuse_file_info *fi)
+{
+	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+int handle_lower_flags(int flags)
+{
+	/* O_DIRECT: the kernel has done what it means for the page cache above; our buffers are not
+	 * aligned for the one below, and passthrough has the caller's own flags. */
+	return (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW | O_DIRECT | O_NOCTTY)) | O_CLOEXEC;
+}
+
+/* FUSE_DEV_IOC_BACKING_OPEN and _CLOSE, linux/fuse.h since 6.9. Made on the session's descriptor, so
+ * that a handle can be closed after its request was answered. */
+struct backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+#define BACKING_OPEN _IOW(229, 1, struct backing_map)
+#define BACKING_CLOSE _IOW(229, 2, uint32_t)
+
+/* The kernel wants one backing file for all handles of an inode, or none: they may not be mixed. */
+static bool use_passthrough_locked(struct wormfs *fs, struct inode *ino, bool writer)
+{
+	struct backing_map map = { 0 };
+	int fd;
+
+	if (!fs->passthrough || ino->ncached > 0)
+		return false;
+	/* Without leases nobody can tell whether a mapping still writes: only where no writer can come. */
+	if (!fs->lower.leases) {
+		lock_load_locked(fs, ino);
+		if (ino->phase != LOCK_COMMITTED)
+			return false;
+	}
+	if (ino->nbacking == 0) {
+		/* O_PATH: a descriptor open for writing would look like a writer to the probe. */
+		fd = descriptor_get(fs, ino);
+		if (fd < 0)
+			return false;
+		map.fd = fd;
+		credentials_without_fsetid(fs);
+		ino->backing_id = ioctl(fuse_session_fd(fs->se), BACKING_OPEN, &map);
+		descriptor_put(fs, ino, fd);
+		if (ino->backing_id <= 0)
+			return false;	/* bounded by the kernel; through us then */
+	}
+	ino->nbacking++;
+	if (writer)
+		ino->wrote_through = true;
+	return true;
+}
+
+static void put_backing_locked(struct wormfs *fs, struct inode *ino)
+{
+	uint32_t id = ino->backing_id;
+
+	if (--ino->nbacking > 0)
+		return;
+	if (ioctl(fuse_session_fd(fs->se), BACKING_CLOSE, &id) < 0)
+		log_warning("cannot give back passthrough of a file: %s", strerror(errno));
+	ino->backing_id = 0;
+}
+
+int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, bool truncated,
+		       struct fuse_file_info *fi, struct handle **ret_handle)
+{
+	struct handle *h = calloc(1, sizeof(*h));
+	int r;
+
+	if (!h) {
+		close(fd);
+		return -ENOMEM;
+	}
+	h->fd = fd;
+	h->pid = fuse_req_ctx(req)->pid;
+	h->writer = (fi->flags & O_ACCMODE) != O_RDONLY;
+	h->ino = ino;
+	h->changed = truncated;
+	h->synced = fi->flags & O_DSYNC;	/* O_SYNC contains it */
+	if (h->writer) {
+		r = lock_writer_open_locked(fs, h);
+		if (r < 0) {
+			close(fd);
+			free(h);
+			return r;
+		}
+	}
+	h->passthrough = use_passthrough_locked(fs, ino, h->writer);
+	if (!h->passthrough)
+		ino->ncached++;
+	inode_ref(fs, ino);
+	h->next = ino->handles;
+	ino->handles = h;
+
+	fi->fh = (uintptr_t)h;
+#if LIBFUSE_HAS_PASSTHROUGH
+	fi->backing_id = h->passthrough ? ino->backing_id : 0;
+#endif
+	/* The kernel refuses the flag together with passthrough, which has no cache of its own. */
+	fi->keep_cache = !h->passthrough && (!fs->shared || ino->phase == LOCK_COMMITTED);
+	fi->noflush = !h->writer;
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
+	fi->parallel_direct_writes = 1;
+#endif
+	*ret_handle = h;
+	return 0;
+}
+
+void handle_close(struct wormfs *fs, struct handle *h)
+{
+	struct inode *ino = h->ino;
+	struct handle **p;
+
+	pthread_mutex_lock(&ino->lock);
+	if (h->passthrough)
+		put_backing_locked(fs, ino);
+	else
+		ino->ncached--;
+	if (!h->writer) {
+		for (p = &ino->handles; *p != h; p = &(*p)->next)
+			;
+		*p = h->next;
+	}
+	pthread_mutex_unlock(&ino->lock);
+	if (h->writer)
+		lock_writer_release(fs, h);
+	else
+		close(h->fd);
+	inode_put(fs, ino);
+	free(h);
+}
+
+static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
+				struct handle **ret_handle)
+{
+	bool truncate = fi->flags & O_TRUNC, write = truncate || (fi->flags & O_ACCMODE) != O_RDONLY;
+	struct stat st;
+	int fd, r;
+
+	if (write) {
+		r = lock_check_locked(fs, ino, fi->flags & O_APPEND && !truncate ? GUARD_OPEN_APPEND : GUARD_OPEN_WRITE);
+		if (r < 0)
+			return r;
+		/* O_APPEND alone does not keep a program from the bytes before the end (fcntl F_SETFL):
+		 * until writes are checked one by one, an append-only file takes no writer. */
+		if (ino->rec && ino->rec->flags & RECORD_APPEND)
+			return -EPERM;
+	}
+	if (ino->phase == LOCK_UNKNOWN)
+		lock_load_locked(fs, ino);
+	r = credentials_assume(fs, req);
+	if (r < 0)
+		return r;
+	fd = descriptor_open(fs, ino, handle_lower_flags(fi->flags));
+	r = fd < 0 ? fd : handle_open_locked(fs, req, ino, fd, truncate, fi, ret_handle);
+	credentials_drop(fs);
+	if (r == 0 && ino->phase == LOCK_COMMITTED && fstat((*ret_handle)->fd, &st) == 0)
+		lock_check_suspect_locked(fs, ino, &st);
+	return r;
+}
+
+int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
+			 struct handle **ret_handle)
+{
+	int r;
+
+	pthread_mutex_lock(&ino->lock);
+	r = open_existing_locked(fs, req, ino, fi, ret_handle);
+	pthread_mutex_unlock(&ino->lock);
+	return r;
+}
+
+void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	struct handle *h;
+	int r;
+
+	r = ino ? handle_open_existing(fs, req, ino, fi, &h) : -ESTALE;
+	inode_put(fs, ino);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else if (fuse_reply_open(req, fi) == -ENOENT)
+		handle_close(fs, h);	/* interrupted: no release will come */
+}
+
+/* A new file; -EEXIST: somebody else's is there. */
+static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int dirfd, const char *name, mode_t mode,
+		      struct fuse_file_info *fi, struct inode **ret_ino, struct stat *ret_st, struct handle **ret_handle)
+{
+	struct inode *ino;
+	int fd, r;
+
+	r = credentials_assume(fs, req);
+	if (r < 0)
+		return r;
+	fd = openat(dirfd, name, handle_lower_flags(fi->flags) | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+	if (fd < 0) {
+		r = -errno;
+		goto out;
+	}
+	r = inode_lookup(fs, dir, dirfd, name, &ino, ret_st);
+	if (r < 0) {
+		close(fd);
+		goto out;
+	}
+	pthread_mutex_lock(&ino->lock);
+	lock_created_locked(ino);
+	r = handle_open_locked(fs, req, ino, fd, false, fi, ret_handle);
+	pthread_mutex_unlock(&ino->lock);
+	if (r < 0) {
+		(void)unlinkat(dirfd, name, 0);	/* empty, and its maker gets an error */
+		inode_put(fs, ino);
+	} else {
+		*ret_ino = ino;
+	}
+out:
+	credentials_drop(fs);
+	return r;
+}
+
+static int create_or_open(struct wormfs *fs, fuse_req_t req, struct inode *dir, int dirfd, const char *name, mode_t mode,
+			  struct fuse_file_info *fi, struct inode **ret_ino, struct stat *ret_st, struct handle **ret_handle)
+{
+	struct inode *ino;
+	int r;
+
+	r = create_new(fs, req, dir, dirfd, name, mode, fi, ret_ino, ret_st, ret_handle);
+	if (r != -EEXIST || fi->flags & O_EXCL)
+		return r;
+	/* It appeared since the kernel looked, below this mount or in a race it lost. */
+	r = inode_lookup(fs, dir, dirfd, name, &ino, ret_st);
+	if (r < 0)
+		return r;
+	r = S_ISREG(ino->type) ? handle_open_existing(fs, req, ino, fi, ret_handle) : -EEXIST;
+	if (r < 0)
+		inode_put(fs, ino);
+	else
+		*ret_ino = ino;
+	return r;
+}
+
+static void reply_create(fuse_req_t req, struct wormfs *fs, struct inode *ino, const struct stat *st,
+			 struct handle *h, struct fuse_file_info *fi)
+{
+	struct fuse_entry_param e;
+	uint64_t nodeid = ino->nodeid;
+
+	entry_fill(fs, ino, st, &e);
+	inode_put(fs, ino);
+	if (fuse_reply_create(req, &e, fi) == -ENOENT) {
+		handle_close(fs, h);
+		inode_forget(fs, nodeid, 1);
+	}
+}
+
+void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *dir = inode_get(fs, parent), *ino = NULL;
+	struct handle *h;
+	struct stat st;
+	int fd, r;
+
+	fd = dir ? descriptor_get(fs, dir) : -ESTALE;
+	r = fd < 0 ? fd : create_or_open(fs, req, dir, fd, name, mode, fi, &ino, &st, &h);
+	if (fd >= 0)
+		descriptor_put(fs, dir, fd);
+	inode_put(fs, dir);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		reply_create(req, fs, ino, &st, h, fi);
+}
+
+#if LIBFUSE_HAS_TMPFILE
+void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *dir = inode_get(fs, parent), *ino = NULL;
+	struct handle *h;
+	struct stat st;
+	int fd = -1, dirfd, r;
+
+	dirfd = dir ? descriptor_get(fs, dir) : -ESTALE;
+	r = dirfd < 0 ? dirfd : credentials_assume(fs, req);
+	if (r < 0)
+		goto out;
+	/* O_TMPFILE of an O_PATH directory: "." of it. */
+	fd = openat(dirfd, ".", handle_lower_flags(fi->flags) | O_TMPFILE | (fi->flags & O_EXCL), mode);
+	r = fd < 0 ? -errno : inode_lookup(fs, NULL, fd, "", &ino, &st);
+	if (r == 0) {
+		pthread_mutex_lock(&ino->lock);
+		lock_created_locked(ino);
+		r = handle_open_locked(fs, req, ino, fd, false, fi, &h);
+		pthread_mutex_unlock(&ino->lock);
+	} else if (fd >= 0) {
+		close(fd);
+	}
+	credentials_drop(fs);
+out:
+	if (dirfd >= 0)
+		descriptor_put(fs, dir, dirfd);
+	inode_put(fs, dir);
+	if (r < 0) {
+		inode_put(fs, ino);
+		fuse_reply_err(req, -r);
+	} else {
+		reply_create(req, fs, ino, &st, h, fi);
+	}
+}
+#endif
+
+void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+
+	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	buf.buf[0].fd = handle_of(fi)->fd;
+	buf.buf[0].pos = offset;
+	fuse_reply_data(req, &buf, fs->splice ? FUSE_BUF_SPLICE_MOVE : FUSE_BUF_NO_SPLICE);
+}
+
+void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off_t offset, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
+	struct handle *h = handle_of(fi);
+	ssize_t n;
+	int r;
+
+	/* A handle that may write was let in by the guard, and its file cannot be locked but by its own
+	 * close: nothing to ask here, but for a mapping that stores after that close (CLOSING). */
+	r = credentials_assume(fs, req);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	out.buf[0].fd = h->fd;
+	out.buf[0].pos = offset;
+	n = fuse_buf_copy(&out, in, fs->splice ? 0 : FUSE_BUF_NO_SPLICE);
+	credentials_drop(fs);
+	if (n < 0)
+		fuse_reply_err(req, -n);
+	else
+		fuse_reply_write(req, n);
+}
+
+void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+	struct handle *h = handle_of(fi);
+
+	fuse_reply_err(req, h->writer ? -lock_flush(fuse_req_userdata(req), h) : 0);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
+{
+	handle_close(fuse_req_userdata(req), handle_of(fi));
+	fuse_reply_err(req, 0);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
+{
+	struct handle *h = handle_of(fi);
+	int r;
+
+	if (h->writer) {	/* its lock shall be as durable as its data */
+		pthread_mutex_lock(&h->ino->lock);
+		h->synced = true;
+		pthread_mutex_unlock(&h->ino->lock);
+	}
+	r = datasync ? fdatasync(h->fd) : fsync(h->fd);
+	fuse_reply_err(req, r < 0 ? errno : 0);
+}
+
+/* Changes through an open handle: the guard knows the state, the handle keeps the file from being
+ * locked under it. */
+static int check_handle(struct wormfs *fs, struct handle *h, enum guard_op op)
+{
+	int r;
+
+	pthread_mutex_lock(&h->ino->lock);
+	r = lock_check_locked(fs, h->ino, op);
+	pthread_mutex_unlock(&h->ino->lock);
+	return r;
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct handle *h = handle_of(fi);
+	int r;
+
+	r = check_handle(fs, h, GUARD_FALLOCATE);
+	if (r == 0)
+		r = credentials_assume(fs, req);
+	if (r == 0) {
+		r = fallocate(h->fd, mode, offset, length) < 0 ? -errno : 0;
+		credentials_drop(fs);
+	}
+	fuse_reply_err(req, -r);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struct fuse_file_info *fi)
+{
+	off_t at = lseek(handle_of(fi)->fd, offset, whence);
+
+	if (at < 0)
+		fuse_reply_err(req, errno);
+	else
+		fuse_reply_lseek(req, at);
+}
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct fuse_file_info *in_fi, fuse_ino_t out,
+			off_t out_offset, struct fuse_file_info *out_fi, size_t len, int flags)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct handle *to = handle_of(out_fi);
+	ssize_t n = 0;
+	int r;
+
+	r = check_handle(fs, to, GUARD_COPY_TO);
+	if (r == 0)
+		r = credentials_assume(fs, req);
+	if (r == 0) {
+		n = copy_file_range(handle_of(in_fi)->fd, &in_offset, to->fd, &out_offset, len, flags);
+		r = n < 0 ? -errno : 0;
+		credentials_drop(fs);
+	}
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_write(req, n);
+}

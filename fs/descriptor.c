@@ -1,0 +1,208 @@
+/* A clock (second chance) over a fixed array of slots. One mutex; no system call is made under it. A
+ * descriptor in use is pinned; when every slot is pinned, the caller gets an uncached one. */
+#include "fs/descriptor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "fs/inode.h"
+#include "fs/wormfs.h"
+
+struct slot {
+	int fd;			/* -1: free */
+	struct inode *ino;
+	unsigned pins;
+	bool recent;
+};
+
+struct descriptor_cache {
+	pthread_mutex_t lock;	/* a leaf: guards everything here and inode.descriptor_slot */
+	unsigned limit, hand, used;
+	struct slot slots[];
+};
+
+int descriptor_cache_open(struct wormfs *fs, unsigned limit)
+{
+	struct descriptor_cache *cache = calloc(1, sizeof(*cache) + limit * sizeof(cache->slots[0]));
+
+	if (!cache)
+		return -ENOMEM;
+	pthread_mutex_init(&cache->lock, NULL);
+	cache->limit = limit;
+	for (unsigned i = 0; i < limit; i++)
+		cache->slots[i].fd = -1;
+	fs->descriptors = cache;
+	return 0;
+}
+
+void descriptor_cache_close(struct wormfs *fs)
+{
+	struct descriptor_cache *cache = fs->descriptors;
+
+	if (!cache)
+		return;
+	for (unsigned i = 0; i < cache->limit; i++)
+		if (cache->slots[i].fd >= 0)
+			close(cache->slots[i].fd);
+	pthread_mutex_destroy(&cache->lock);
+	free(cache);
+	fs->descriptors = NULL;
+}
+
+/* A free slot, or one whose descriptor nobody uses; its old descriptor goes to *ret_old. -1: none. */
+static int take_slot_locked(struct descriptor_cache *cache, int *ret_old)
+{
+	*ret_old = -1;
+	for (unsigned tries = 0; tries < 2 * cache->limit; tries++) {
+		unsigned i = cache->hand;
+		struct slot *slot = &cache->slots[i];
+
+		cache->hand = (cache->hand + 1) % cache->limit;
+		if (slot->fd < 0)
+			return i;
+		if (slot->pins > 0)
+			continue;
+		if (slot->recent) {
+			slot->recent = false;
+			continue;
+		}
+		*ret_old = slot->fd;
+		slot->ino->descriptor_slot = -1;
+		slot->fd = -1;
+		cache->used--;
+		return i;
+	}
+	return -1;
+}
+
+static int open_path(struct wormfs *fs, struct inode *ino)
+{
+	struct stat st;
+	int64_t btime_ns;
+	int fd, r;
+
+	fd = open_by_handle_at(fs->root_fd, ino->handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	/* The handle and the number were read by two calls: a rename between them could have joined
+	 * two files. Who they are is checked where the handle is used. */
+	r = inode_stat(fd, "", &st, &btime_ns);
+	if (r == 0 && (st.st_ino != ino->ino || btime_ns != ino->btime_ns))
+		r = -ESTALE;
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+int descriptor_get(struct wormfs *fs, struct inode *ino)
+{
+	struct descriptor_cache *cache = fs->descriptors;
+	int fd, old, i;
+
+	if (ino->nodeid == 1)
+		return fs->root_fd;
+	if (ino->fd >= 0)
+		return ino->fd;
+
+	pthread_mutex_lock(&cache->lock);
+	if (ino->descriptor_slot >= 0) {
+		struct slot *slot = &cache->slots[ino->descriptor_slot];
+
+		slot->pins++;
+		slot->recent = true;
+		fd = slot->fd;
+		pthread_mutex_unlock(&cache->lock);
+		return fd;
+	}
+	pthread_mutex_unlock(&cache->lock);
+
+	fd = open_path(fs, ino);
+	if (fd < 0)
+		return fd;
+
+	old = -1;
+	pthread_mutex_lock(&cache->lock);
+	if (ino->descriptor_slot < 0) {
+		i = take_slot_locked(cache, &old);
+		if (i >= 0) {
+			cache->slots[i] = (struct slot){ .fd = fd, .ino = ino, .pins = 1, .recent = true };
+			ino->descriptor_slot = i;
+			cache->used++;
+		}
+	}
+	pthread_mutex_unlock(&cache->lock);
+	if (old >= 0)
+		close(old);
+	return fd;
+}
+
+void descriptor_put(struct wormfs *fs, struct inode *ino, int fd)
+{
+	struct descriptor_cache *cache = fs->descriptors;
+	bool cached;
+
+	if (fd < 0 || fd == fs->root_fd || fd == ino->fd)
+		return;
+	pthread_mutex_lock(&cache->lock);
+	cached = ino->descriptor_slot >= 0 && cache->slots[ino->descriptor_slot].fd == fd;
+	if (cached)
+		cache->slots[ino->descriptor_slot].pins--;
+	pthread_mutex_unlock(&cache->lock);
+	if (!cached)
+		close(fd);
+}
+
+void descriptor_drop(struct wormfs *fs, struct inode *ino)
+{
+	struct descriptor_cache *cache = fs->descriptors;
+	int fd = -1;
+
+	pthread_mutex_lock(&cache->lock);
+	if (ino->descriptor_slot >= 0) {
+		struct slot *slot = &cache->slots[ino->descriptor_slot];
+
+		fd = slot->pins ? -1 : slot->fd;
+		if (slot->pins == 0) {
+			slot->fd = -1;
+			slot->recent = false;
+			ino->descriptor_slot = -1;
+			cache->used--;
+		}
+	}
+	pthread_mutex_unlock(&cache->lock);
+	if (fd >= 0)
+		close(fd);
+}
+
+int descriptor_open(struct wormfs *fs, struct inode *ino, int flags)
+{
+	char path[40];
+	int fd;
+
+	flags = (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC;
+	if (ino->nodeid == 1) {
+		fd = openat(fs->root_fd, ".", flags);
+	} else if (ino->handle) {
+		fd = open_by_handle_at(fs->root_fd, ino->handle, flags);
+	} else {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", ino->fd);
+		fd = open(path, flags);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+unsigned descriptor_count(struct wormfs *fs)
+{
+	unsigned used;
+
+	pthread_mutex_lock(&fs->descriptors->lock);
+	used = fs->descriptors->used;
+	pthread_mutex_unlock(&fs->descriptors->lock);
+	return used;
+}

@@ -1,0 +1,27 @@
+/* Descriptors of lower files: a bounded cache of O_PATH descriptors, opened from the inode's file
+ * handle when needed and closed when others need the place. Any thread. */
+#ifndef WORMFS_DESCRIPTOR_H
+#define WORMFS_DESCRIPTOR_H
+
+#include <stdint.h>
+
+struct wormfs;
+struct inode;
+
+int descriptor_cache_open(struct wormfs *fs, unsigned limit);
+void descriptor_cache_close(struct wormfs *fs);
+
+/* An O_PATH descriptor of the inode, or -errno (-ESTALE: the file is gone). Give it back with
+ * descriptor_put(); do not close it. */
+int descriptor_get(struct wormfs *fs, struct inode *ino);
+void descriptor_put(struct wormfs *fs, struct inode *ino, int fd);
+
+/* Forget the cached one: the inode goes away or its last name did. */
+void descriptor_drop(struct wormfs *fs, struct inode *ino);
+
+/* A new descriptor with these open(2) flags; the caller closes it. */
+int descriptor_open(struct wormfs *fs, struct inode *ino, int flags);
+
+unsigned descriptor_count(struct wormfs *fs);
+
+#endif

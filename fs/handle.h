@@ -1,0 +1,32 @@
+/* An open file, as the kernel holds it in fi->fh. Made by open, create and tmpfile, ended by release. */
+#ifndef WORMFS_HANDLE_H
+#define WORMFS_HANDLE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <time.h>
+
+struct inode;
+
+/* What a write cannot leave as it was. */
+struct data_stamp {
+	int64_t size_bytes;
+	struct timespec mtime, ctime;
+};
+
+struct handle {
+	int fd;				/* constant: the lower file, opened as the caller asked */
+	struct inode *ino;		/* constant; counted */
+	struct handle *next;		/* ino->lock: in ino->handles */
+	pid_t pid;			/* constant: thread that opened it */
+	bool writer;			/* constant: may change the file */
+	bool passthrough;		/* constant: counted in ino->nbacking, else in ino->ncached */
+	/* ino->lock guards the rest; writers only */
+	bool changed;			/* the data has changed since the file was opened */
+	bool synced;			/* the writer asked for stable storage (fsync, O_SYNC) */
+	bool seal_failed;		/* close(2) said so: not tried again at release */
+	struct data_stamp stamp;	/* when it was opened */
+};
+
+#endif

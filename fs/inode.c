@@ -1,0 +1,778 @@
+/* The inode table. Shards by node id, each with its mutex and a bucket array that doubles. Always true:
+ *  - an inode in a shard has refs > 0; the last reference takes it out, under the shard's lock;
+ *  - nlookup > 0 holds one reference, a handle one, a child one on its parent;
+ *  - handle, ino, btime_ns and dev_index never change: a number that is used again for another file
+ *    gets a new struct, which takes over what the kernel still owes for the old one. */
+#include "fs/inode.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "fs/descriptor.h"
+#include "fs/log.h"
+#include "fs/wormfs.h"
+
+#define NSHARDS 64		/* power of two */
+#define FIRST_BUCKETS 256	/* power of two */
+#define MAX_DEVICES 4096	/* filesystems mounted below the share */
+#define MAX_DEPTH 4096		/* components of a path: PATH_MAX is 4096 bytes, handles may go deeper */
+
+struct shard {
+	pthread_mutex_t lock;
+	struct inode **bucket;
+	size_t nbuckets, count;
+};
+
+struct inode_table {
+	struct shard shard[NSHARDS];
+	pthread_mutex_t devices_lock;
+	dev_t device[MAX_DEVICES];	/* [0] is the share's own */
+	unsigned ndevices;
+	struct file_handle *root_handle;	/* shape of a handle here, for inode_resurrect() */
+	struct inode *root;
+};
+
+static uint64_t mix64(uint64_t x)
+{
+	x ^= x >> 33;
+	x *= 0xff51afd7ed558ccdULL;	/* finaliser of MurmurHash3 (public domain, A. Appleby) */
+	x ^= x >> 33;
+	x *= 0xc4ceb9fe1a85ec53ULL;
+	return x ^ x >> 33;
+}
+
+static struct shard *shard_of(struct wormfs *fs, uint64_t nodeid)
+{
+	return &fs->inodes->shard[mix64(nodeid) & (NSHARDS - 1)];
+}
+
+static struct inode **bucket_of(struct shard *shard, uint64_t nodeid)
+{
+	return &shard->bucket[(mix64(nodeid) >> 6) & (shard->nbuckets - 1)];
+}
+
+static struct inode *find_locked(struct shard *shard, uint64_t nodeid)
+{
+	struct inode *ino = *bucket_of(shard, nodeid);
+
+	while (ino && ino->nodeid != nodeid)
+		ino = ino->hash_next;
+	return ino;
+}
+
+static void grow_locked(struct shard *shard)
+{
+	size_t n = shard->nbuckets * 2;
+	struct inode **old = shard->bucket, **bucket = calloc(n, sizeof(*bucket));
+
+	if (!bucket)
+		return;		/* longer chains, nothing worse */
+	shard->bucket = bucket;
+	shard->nbuckets = n;
+	for (size_t i = 0; i < n / 2; i++) {
+		struct inode *ino = old[i], *next;
+
+		for (; ino; ino = next) {
+			struct inode **to = bucket_of(shard, ino->nodeid);
+
+			next = ino->hash_next;
+			ino->hash_next = *to;
+			*to = ino;
+		}
+	}
+	free(old);
+}
+
+static void insert_locked(struct shard *shard, struct inode *ino)
+{
+	struct inode **to;
+
+	if (shard->count >= shard->nbuckets)
+		grow_locked(shard);
+	to = bucket_of(shard, ino->nodeid);
+	ino->hash_next = *to;
+	*to = ino;
+	shard->count++;
+}
+
+static void remove_locked(struct shard *shard, struct inode *ino)
+{
+	struct inode **p = bucket_of(shard, ino->nodeid);
+
+	while (*p && *p != ino)
+		p = &(*p)->hash_next;
+	if (!*p)
+		return;		/* its number belongs to a newer one already */
+	*p = ino->hash_next;
+	shard->count--;
+}
+
+int inode_stat(int dirfd, const char *name, struct stat *ret_st, int64_t *ret_btime_ns)
+{
+	struct statx stx;
+
+	if (statx(dirfd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
+		  STATX_BASIC_STATS | STATX_BTIME, &stx) < 0)
+		return -errno;
+	memset(ret_st, 0, sizeof(*ret_st));
+	ret_st->st_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+	ret_st->st_ino = stx.stx_ino;
+	ret_st->st_mode = stx.stx_mode;
+	ret_st->st_nlink = stx.stx_nlink;
+	ret_st->st_uid = stx.stx_uid;
+	ret_st->st_gid = stx.stx_gid;
+	ret_st->st_rdev = makedev(stx.stx_rdev_major, stx.stx_rdev_minor);
+	ret_st->st_size = stx.stx_size;
+	ret_st->st_blksize = stx.stx_blksize;
+	ret_st->st_blocks = stx.stx_blocks;
+	ret_st->st_atim = (struct timespec){ stx.stx_atime.tv_sec, stx.stx_atime.tv_nsec };
+	ret_st->st_mtim = (struct timespec){ stx.stx_mtime.tv_sec, stx.stx_mtime.tv_nsec };
+	ret_st->st_ctim = (struct timespec){ stx.stx_ctime.tv_sec, stx.stx_ctime.tv_nsec };
+	*ret_btime_ns = stx.stx_mask & STATX_BTIME ? stx.stx_btime.tv_sec * 1000000000LL + stx.stx_btime.tv_nsec : 0;
+	return 0;
+}
+
+static int device_index(struct wormfs *fs, dev_t dev, uint32_t *ret_index)
+{
+	struct inode_table *table = fs->inodes;
+	unsigned i;
+	int r = 0;
+
+	if (dev == fs->root_dev) {
+		*ret_index = 0;
+		return 0;
+	}
+	pthread_mutex_lock(&table->devices_lock);
+	for (i = 1; i < table->ndevices && table->device[i] != dev; i++)
+		;
+	if (i == table->ndevices && i < MAX_DEVICES)
+		table->device[table->ndevices++] = dev;
+	else if (i == table->ndevices)
+		r = -ENFILE;
+	pthread_mutex_unlock(&table->devices_lock);
+	*ret_index = i;
+	return r;
+}
+
+/* Its own number on the share's filesystem, which leaves 0, 1 (the root's) and the upper half to the
+ * others: 63 bits of a hash. A collision there is found (see lookup_existing) and refused with EIO. */
+static uint64_t nodeid_of(uint64_t ino, uint32_t dev_index)
+{
+	if (dev_index == 0 && ino > 1 && ino < 1ULL << 63)
+		return ino;
+	return mix64(ino ^ mix64(dev_index + 1)) | 1ULL << 63;
+}
+
+static int read_handle(int dirfd, const char *name, struct file_handle **ret_handle)
+{
+	union {
+		struct file_handle handle;
+		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} u;
+	struct file_handle *handle;
+	int mount_id;
+
+	u.handle.handle_bytes = MAX_HANDLE_SZ;
+	if (name_to_handle_at(dirfd, name, &u.handle, &mount_id, *name ? 0 : AT_EMPTY_PATH) < 0)
+		return -errno;
+	handle = malloc(sizeof(*handle) + u.handle.handle_bytes);
+	if (!handle)
+		return -ENOMEM;
+	memcpy(handle, &u.handle, sizeof(*handle) + u.handle.handle_bytes);
+	*ret_handle = handle;
+	return 0;
+}
+
+static bool same_handle(const struct file_handle *a, const struct file_handle *b)
+{
+	return a->handle_type == b->handle_type && a->handle_bytes == b->handle_bytes &&
+	       memcmp(a->f_handle, b->f_handle, a->handle_bytes) == 0;
+}
+
+/* Everything of an inode that nobody refers to any more, and what it referred to. */
+static void destroy(struct wormfs *fs, struct inode *ino)
+{
+	while (ino) {
+		struct inode *parent = ino->parent;
+		struct shard *shard;
+		bool last = false;
+
+		descriptor_drop(fs, ino);
+		while (ino->aliases) {
+			struct inode_alias *alias = ino->aliases;
+
+			ino->aliases = alias->next;
+			inode_put(fs, alias->parent);
+			free(alias);
+		}
+		if (ino->fd >= 0)
+			close(ino->fd);
+		pthread_mutex_destroy(&ino->lock);
+		free(ino->handle);
+		free(ino->name);
+		free(ino->rec);
+		free(ino);
+
+		/* inode_put(parent), as a loop: a tree may be thousands of directories deep. */
+		ino = parent;
+		if (!ino)
+			return;
+		shard = shard_of(fs, ino->nodeid);
+		pthread_mutex_lock(&shard->lock);
+		if (--ino->refs == 0) {
+			remove_locked(shard, ino);
+			last = true;
+		}
+		pthread_mutex_unlock(&shard->lock);
+		if (!last)
+			return;
+	}
+}
+
+struct inode *inode_get(struct wormfs *fs, uint64_t nodeid)
+{
+	struct shard *shard = shard_of(fs, nodeid);
+	struct inode *ino;
+
+	pthread_mutex_lock(&shard->lock);
+	ino = find_locked(shard, nodeid);
+	if (ino)
+		ino->refs++;
+	pthread_mutex_unlock(&shard->lock);
+	return ino;
+}
+
+struct inode *inode_ref(struct wormfs *fs, struct inode *ino)
+{
+	struct shard *shard = shard_of(fs, ino->nodeid);
+
+	pthread_mutex_lock(&shard->lock);
+	ino->refs++;
+	pthread_mutex_unlock(&shard->lock);
+	return ino;
+}
+
+void inode_put(struct wormfs *fs, struct inode *ino)
+{
+	struct shard *shard;
+	bool last;
+
+	if (!ino)
+		return;
+	shard = shard_of(fs, ino->nodeid);
+	pthread_mutex_lock(&shard->lock);
+	last = --ino->refs == 0;
+	if (last)
+		remove_locked(shard, ino);
+	pthread_mutex_unlock(&shard->lock);
+	if (last)
+		destroy(fs, ino);
+}
+
+void inode_lookup_count(struct wormfs *fs, struct inode *ino)
+{
+	struct shard *shard = shard_of(fs, ino->nodeid);
+
+	pthread_mutex_lock(&shard->lock);
+	if (ino->nlookup++ == 0)
+		ino->refs++;
+	pthread_mutex_unlock(&shard->lock);
+}
+
+void inode_forget(struct wormfs *fs, uint64_t nodeid, uint64_t nlookup)
+{
+	struct shard *shard = shard_of(fs, nodeid);
+	struct inode *ino;
+	bool last = false;
+
+	pthread_mutex_lock(&shard->lock);
+	ino = find_locked(shard, nodeid);
+	if (ino && ino->nlookup > 0) {
+		ino->nlookup -= nlookup < ino->nlookup ? nlookup : ino->nlookup;
+		if (ino->nlookup == 0 && --ino->refs == 0) {
+			remove_locked(shard, ino);
+			last = true;
+		}
+	}
+	pthread_mutex_unlock(&shard->lock);
+	if (last)
+		destroy(fs, ino);
+}
+
+uint64_t inode_generation(const struct inode *ino)
+{
+	/* NFS keeps 32 bits of it. Never 0. */
+	return (uint32_t)mix64(ino->btime_ns) | 1;
+}
+
+static void add_alias_locked(struct wormfs *fs, struct inode *ino, struct inode *parent)
+{
+	struct inode_alias *alias;
+
+	for (alias = ino->aliases; alias; alias = alias->next)
+		if (alias->parent == parent)
+			return;
+	alias = malloc(sizeof(*alias));
+	if (!alias)
+		return;		/* this directory is then found by the ledger only */
+	alias->parent = inode_ref(fs, parent);
+	alias->next = ino->aliases;
+	ino->aliases = alias;
+}
+
+/* The kernel found `ino` as `name` in `parent`. */
+static void remember_name(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name, nlink_t nlink)
+{
+	struct inode *old = NULL;
+	char *copy, *old_name = NULL;
+
+	pthread_mutex_lock(&fs->names_lock);
+	if (ino->parent == parent && ino->name && strcmp(ino->name, name) == 0) {
+		pthread_mutex_unlock(&fs->names_lock);
+		return;
+	}
+	if (ino->parent && nlink > 1 && !S_ISDIR(ino->type)) {
+		if (ino->parent != parent)
+			add_alias_locked(fs, ino, parent);
+		pthread_mutex_unlock(&fs->names_lock);
+		return;
+	}
+	copy = strdup(name);
+	if (copy) {
+		old = ino->parent;
+		old_name = ino->name;
+		ino->parent = inode_ref(fs, parent);
+		ino->name = copy;
+	}
+	pthread_mutex_unlock(&fs->names_lock);
+	free(old_name);
+	inode_put(fs, old);
+}
+
+void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const char *old_name,
+		 struct inode *to, const char *new_name)
+{
+	char *copy = strdup(new_name), *free_name = NULL;
+	struct inode *old = NULL;
+
+	pthread_mutex_lock(&fs->names_lock);
+	if (ino->parent && (ino->parent != from || !ino->name || strcmp(ino->name, old_name) != 0)) {
+		add_alias_locked(fs, ino, to);	/* another of its names was moved */
+		free_name = copy;
+	} else {
+		old = ino->parent;
+		free_name = ino->name;
+		ino->parent = copy ? inode_ref(fs, to) : NULL;
+		ino->name = copy;
+	}
+	pthread_mutex_unlock(&fs->names_lock);
+	free(free_name);
+	inode_put(fs, old);
+}
+
+void inode_linked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name)
+{
+	remember_name(fs, ino, parent, name, ino->parent ? 2 : 1);
+}
+
+/* Takes over handle and fd. */
+static struct inode *make_inode(uint64_t nodeid, const struct stat *st, int64_t btime_ns, uint32_t dev_index,
+				struct file_handle *handle, int fd)
+{
+	struct inode *ino = calloc(1, sizeof(*ino));
+
+	if (!ino)
+		return NULL;
+	ino->nodeid = nodeid;
+	ino->ino = st->st_ino;
+	ino->btime_ns = btime_ns;
+	ino->dev_index = dev_index;
+	ino->handle = handle;
+	ino->fd = fd;
+	ino->type = st->st_mode & S_IFMT;
+	ino->descriptor_slot = -1;
+	ino->slot = JOURNAL_NO_SLOT;
+	ino->refs = 1;
+	pthread_mutex_init(&ino->lock, NULL);
+	return ino;
+}
+
+/* In the shard: the same file: referenced, 1. Nothing, or an older file of the same number: 0. A
+ * different file with the same node id (hash collision between filesystems): -EIO. */
+static int lookup_existing_locked(struct shard *shard, uint64_t nodeid, uint64_t number, uint32_t dev_index,
+				  int64_t btime_ns, const struct file_handle *handle, struct inode **ret_ino)
+{
+	struct inode *ino = find_locked(shard, nodeid);
+
+	if (!ino)
+		return 0;
+	if (ino->ino != number || ino->dev_index != dev_index)
+		return -EIO;
+	if (ino->btime_ns != btime_ns || (handle && ino->handle && !same_handle(ino->handle, handle)))
+		return 0;
+	ino->refs++;
+	*ret_ino = ino;
+	return 1;
+}
+
+int inode_lookup(struct wormfs *fs, struct inode *parent, int dirfd, const char *name,
+		 struct inode **ret_ino, struct stat *ret_st)
+{
+	struct file_handle *handle = NULL;
+	struct inode *ino = NULL, *old = NULL, *dead = NULL;
+	int64_t btime_ns;
+	uint32_t dev_index;
+	struct shard *shard;
+	uint64_t nodeid;
+	int fd = -1, r;
+
+	/* Where others rename below us, number and handle must come from one object. */
+	if (fs->shared || !fs->lower.handles) {
+		fd = openat(dirfd, *name ? name : ".", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (!*name && fd < 0 && errno == ENOTDIR)
+			fd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
+		if (fd < 0)
+			return -errno;
+		dirfd = fd;
+		r = inode_stat(fd, "", ret_st, &btime_ns);
+	} else {
+		r = inode_stat(dirfd, name, ret_st, &btime_ns);
+	}
+	if (r < 0)
+		goto out;
+	r = device_index(fs, ret_st->st_dev, &dev_index);
+	if (r < 0)
+		goto out;
+	nodeid = nodeid_of(ret_st->st_ino, dev_index);
+	if (dev_index == 0 && ret_st->st_ino == fs->inodes->root->ino) {	/* ".." of a directory in it */
+		*ret_ino = inode_ref(fs, fs->inodes->root);
+		goto out;
+	}
+	shard = shard_of(fs, nodeid);
+
+	if (btime_ns == 0 && fs->lower.handles && dev_index == 0) {
+		/* Only the handle tells two files of one number apart. */
+		r = read_handle(dirfd, fd >= 0 ? "" : name, &handle);
+		if (r < 0)
+			goto out;
+	}
+	pthread_mutex_lock(&shard->lock);
+	r = lookup_existing_locked(shard, nodeid, ret_st->st_ino, dev_index, btime_ns, handle, &ino);
+	pthread_mutex_unlock(&shard->lock);
+	if (r != 0)
+		goto found;
+
+	if (fs->lower.handles && dev_index == 0) {
+		r = handle ? 0 : read_handle(dirfd, fd >= 0 ? "" : name, &handle);
+		if (r < 0)
+			goto out;
+	} else if (fd < 0) {
+		fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0) {
+			r = -errno;
+			goto out;
+		}
+	}
+	ino = make_inode(nodeid, ret_st, btime_ns, dev_index, handle, handle ? -1 : fd);
+	if (!ino) {
+		r = -ENOMEM;
+		goto out;
+	}
+	if (!handle)
+		fd = -1;
+	handle = NULL;
+
+	pthread_mutex_lock(&shard->lock);
+	r = lookup_existing_locked(shard, nodeid, ret_st->st_ino, dev_index, btime_ns, ino->handle, &old);
+	if (r == 0) {
+		struct inode *dying = find_locked(shard, nodeid);
+
+		if (dying) {
+			/* The number is used again. The kernel sees it by the generation, and pays
+			 * back by number what it looked up: from here to the new one. */
+			remove_locked(shard, dying);
+			ino->nlookup = dying->nlookup;
+			if (dying->nlookup) {
+				ino->refs++;
+				dying->nlookup = 0;
+				if (--dying->refs == 0)
+					dead = dying;
+			}
+		}
+		insert_locked(shard, ino);
+	}
+	pthread_mutex_unlock(&shard->lock);
+	if (dead)
+		destroy(fs, dead);
+	if (r != 0) {
+		destroy(fs, ino);
+		ino = old;
+	}
+found:
+	if (r < 0)
+		goto out;
+	if (parent && *name)
+		remember_name(fs, ino, parent, name, ret_st->st_nlink);
+	*ret_ino = ino;
+	r = 0;
+out:
+	if (fd >= 0)
+		close(fd);
+	free(handle);
+	return r;
+}
+
+int inode_walk(struct wormfs *fs, const char *path, struct inode **ret_ino)
+{
+	struct inode *ino = inode_ref(fs, fs->inodes->root), *child;
+	char *copy = strdup(path), *save = NULL, *name;
+	struct stat st;
+	int fd, r = copy ? 0 : -ENOMEM;
+
+	for (name = copy ? strtok_r(copy, "/", &save) : NULL; name && r == 0; name = strtok_r(NULL, "/", &save)) {
+		fd = descriptor_get(fs, ino);
+		if (fd < 0) {
+			r = fd;
+			break;
+		}
+		r = inode_lookup(fs, ino, fd, name, &child, &st);
+		descriptor_put(fs, ino, fd);
+		if (r < 0)
+			break;
+		inode_put(fs, ino);
+		ino = child;
+	}
+	free(copy);
+	if (r < 0)
+		inode_put(fs, ino);
+	else
+		*ret_ino = ino;
+	return r;
+}
+
+/* XFS keeps the generation in its handles; only its bulkstat tells it. Layout of struct
+ * xfs_fsop_bulkreq and xfs_bstat and the ioctl number: linux fs/xfs/libxfs/xfs_fs.h. */
+static int xfs_generation(int fd, uint64_t ino, uint32_t *ret_generation)
+{
+	uint64_t number = ino;
+	uint8_t bstat[136];
+	int32_t count = 0;
+	struct {
+		uint64_t *lastip;
+		int32_t icount;
+		void *ubuffer;
+		int32_t *ocount;
+	} request = { &number, 1, bstat, &count };
+
+	memset(bstat, 0, sizeof(bstat));
+	if (ioctl(fd, _IOC(_IOC_READ | _IOC_WRITE, 'X', 102, sizeof(request)), &request) < 0)
+		return -errno;
+	memcpy(&number, bstat, sizeof(number));
+	if (number != ino)
+		return -ESTALE;
+	memcpy(ret_generation, bstat + 108, sizeof(*ret_generation));
+	return 0;
+}
+
+int inode_resurrect(struct wormfs *fs, uint64_t nodeid, struct inode **ret_ino, struct stat *ret_st)
+{
+	const struct file_handle *shape = fs->inodes->root_handle;
+	union {
+		struct file_handle handle;
+		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} u;
+	uint32_t number32 = nodeid, generation = 0;
+	int fd, r;
+
+	if (!shape || nodeid_of(nodeid, 0) != nodeid || shape->handle_bytes > MAX_HANDLE_SZ)
+		return -ESTALE;
+	memcpy(&u.handle, shape, sizeof(*shape) + shape->handle_bytes);
+
+	/* Shapes: linux fs/libfs.c and fs/xfs/xfs_export.h (0x81), fs/btrfs/export.h (0x4d). ext4 and
+	 * btrfs take a generation of 0 for "any"; which file it is the kernel checks by our generation. */
+	if (shape->handle_type == 1 && shape->handle_bytes == 8 && nodeid <= UINT32_MAX) {
+		memcpy(u.handle.f_handle, &number32, 4);
+		memset(u.handle.f_handle + 4, 0, 4);
+	} else if (shape->handle_type == 0x81 && shape->handle_bytes == 12) {
+		r = xfs_generation(fs->root_fd, nodeid, &generation);
+		if (r < 0)
+			return -ESTALE;
+		memcpy(u.handle.f_handle, &nodeid, 8);
+		memcpy(u.handle.f_handle + 8, &generation, 4);
+	} else if (shape->handle_type == 0x4d && shape->handle_bytes == 20) {
+		memcpy(u.handle.f_handle, &nodeid, 8);
+		memset(u.handle.f_handle + 16, 0, 4);
+	} else {
+		return -ESTALE;
+	}
+	fd = open_by_handle_at(fs->root_fd, &u.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -ESTALE;
+	r = inode_lookup(fs, NULL, fd, "", ret_ino, ret_st);
+	close(fd);
+	return r < 0 ? -ESTALE : 0;
+}
+
+struct inode *inode_parent(struct wormfs *fs, struct inode *ino, char **ret_name)
+{
+	struct inode *parent;
+
+	pthread_mutex_lock(&fs->names_lock);
+	parent = ino->parent ? inode_ref(fs, ino->parent) : NULL;
+	if (ret_name)
+		*ret_name = ino->name ? strdup(ino->name) : NULL;
+	pthread_mutex_unlock(&fs->names_lock);
+	return parent;
+}
+
+int inode_path(struct wormfs *fs, struct inode *ino, char **ret_path)
+{
+	size_t len = 0, depth = 0;
+	struct inode *at;
+	char *path, *end;
+	int r = 0;
+
+	pthread_mutex_lock(&fs->names_lock);
+	for (at = ino; at->nodeid != 1; at = at->parent) {
+		if (!at->parent || !at->name || ++depth > MAX_DEPTH) {
+			r = -ENOENT;
+			goto out;
+		}
+		len += strlen(at->name) + 1;
+	}
+	path = malloc(len + 1);
+	if (!path) {
+		r = -ENOMEM;
+		goto out;
+	}
+	end = path + len;
+	*end = '\0';
+	if (len)
+		*--end = '\0';
+	for (at = ino; at->nodeid != 1; at = at->parent) {
+		size_t n = strlen(at->name);
+
+		end -= n;
+		memcpy(end, at->name, n);
+		if (end > path)
+			*--end = '/';
+	}
+	*ret_path = path;
+out:
+	pthread_mutex_unlock(&fs->names_lock);
+	return r;
+}
+
+int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key)
+{
+	int32_t type;
+	int fd, r;
+
+	if (ino->handle) {	/* the same bytes as lower_file_key() makes */
+		type = ino->handle->handle_type;
+		memset(ret_key, 0, sizeof(*ret_key));
+		memcpy(ret_key->bytes, &type, sizeof(type));
+		memcpy(ret_key->bytes + sizeof(type), ino->handle->f_handle, ino->handle->handle_bytes);
+		ret_key->len = sizeof(type) + ino->handle->handle_bytes;
+		return 0;
+	}
+	fd = descriptor_get(fs, ino);
+	if (fd < 0)
+		return fd;
+	r = lower_file_key(fd, "", ret_key);
+	descriptor_put(fs, ino, fd);
+	return r;
+}
+
+uint64_t inode_table_count(struct wormfs *fs)
+{
+	uint64_t count = 0;
+
+	for (int i = 0; i < NSHARDS; i++) {
+		struct shard *shard = &fs->inodes->shard[i];
+
+		pthread_mutex_lock(&shard->lock);
+		count += shard->count;
+		pthread_mutex_unlock(&shard->lock);
+	}
+	return count;
+}
+
+int inode_table_open(struct wormfs *fs)
+{
+	struct inode_table *table = calloc(1, sizeof(*table));
+	struct stat st;
+	int64_t btime_ns;
+	int r;
+
+	if (!table)
+		return -ENOMEM;
+	fs->inodes = table;
+	pthread_mutex_init(&table->devices_lock, NULL);
+	table->ndevices = 1;
+	table->device[0] = fs->root_dev;
+	for (int i = 0; i < NSHARDS; i++) {
+		pthread_mutex_init(&table->shard[i].lock, NULL);
+		table->shard[i].nbuckets = FIRST_BUCKETS;
+		table->shard[i].bucket = calloc(FIRST_BUCKETS, sizeof(struct inode *));
+		if (!table->shard[i].bucket)
+			return -ENOMEM;
+	}
+	if (fs->lower.handles) {
+		r = read_handle(fs->root_fd, "", &table->root_handle);
+		if (r < 0)
+			return r;
+	}
+	r = inode_stat(fs->root_fd, "", &st, &btime_ns);
+	if (r < 0)
+		return r;
+	table->root = make_inode(1, &st, btime_ns, 0, NULL, -1);
+	if (!table->root)
+		return -ENOMEM;
+	insert_locked(shard_of(fs, 1), table->root);
+	return 0;
+}
+
+void inode_table_close(struct wormfs *fs)
+{
+	struct inode_table *table = fs->inodes;
+
+	if (!table)
+		return;
+	for (int i = 0; i < NSHARDS; i++) {
+		struct shard *shard = &table->shard[i];
+
+		for (size_t b = 0; shard->bucket && b < shard->nbuckets; b++) {
+			struct inode *ino = shard->bucket[b], *next;
+
+			for (; ino; ino = next) {	/* the kernel does not pay back at unmount */
+				next = ino->hash_next;
+				while (ino->aliases) {
+					struct inode_alias *alias = ino->aliases;
+
+					ino->aliases = alias->next;
+					free(alias);
+				}
+				if (ino->fd >= 0)
+					close(ino->fd);
+				free(ino->handle);
+				free(ino->name);
+				free(ino->rec);
+				pthread_mutex_destroy(&ino->lock);
+				free(ino);
+			}
+		}
+		free(shard->bucket);
+		pthread_mutex_destroy(&shard->lock);
+	}
+	pthread_mutex_destroy(&table->devices_lock);
+	free(table->root_handle);
+	free(table);
+	fs->inodes = NULL;
+}

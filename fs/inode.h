@@ -1,0 +1,121 @@
+/* Inodes: what the kernel's node ids mean, for as long as it remembers them.
+ *
+ * One struct per lower inode, found by node id. The node id of a file on the share's own filesystem is
+ * its inode number, so that an NFS handle that outlives the kernel's caches, or the daemon, can still be
+ * resolved; the generation is made of the birth time. An inode keeps the lower file handle, not a
+ * descriptor, which is why a million of them cost memory only: see descriptor.h. */
+#ifndef WORMFS_INODE_H
+#define WORMFS_INODE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "lockstore/file_key.h"
+#include "lockstore/journal.h"
+#include "lockstore/record.h"
+
+struct wormfs;
+struct handle;
+struct file_handle;
+
+/* What this daemon knows of the lock. */
+enum lock_phase {
+	LOCK_UNKNOWN,		/* not asked yet */
+	LOCK_NONE,		/* no record, no row */
+	LOCK_CLOSING,		/* record written, writers from before still there */
+	LOCK_COMMITTED,
+	LOCK_UNREADABLE,	/* refuse every change with EIO */
+};
+
+/* A second directory that has a name of a hard-linked file: it is pinned with the first. */
+struct inode_alias {
+	struct inode *parent;
+	struct inode_alias *next;
+};
+
+struct inode {
+	uint64_t nodeid;		/* constant */
+	uint64_t ino;			/* constant: of the lower file, with dev */
+	int64_t btime_ns;		/* lock: changes when the number is used again for another file */
+	struct file_handle *handle;	/* likewise; NULL: `fd` is kept instead */
+	uint32_t dev_index;		/* constant: which st_dev (inode_table); 0 = the share's own */
+	int fd;				/* constant: O_PATH where there are no handles, else -1 */
+
+	struct inode *hash_next;	/* shard */
+	uint64_t nlookup;		/* shard: what FORGET pays back */
+	uint32_t refs;			/* shard: pointers to this, and 1 while nlookup > 0 */
+	int32_t descriptor_slot;	/* descriptor cache; -1: none */
+
+	struct inode *parent;		/* names_lock; counted. NULL: root, or not known */
+	char *name;			/* names_lock */
+	struct inode_alias *aliases;	/* names_lock; counted */
+
+	atomic_uint pinned_at;		/* directories: the pin was seen when fs->pin_epoch was this */
+
+	pthread_mutex_t lock;		/* guards the rest; system calls on this file are made under it */
+	mode_t type;			/* S_IFMT */
+	uint8_t phase;			/* enum lock_phase */
+	bool dirty;			/* a writer that is gone changed it, and it is not locked */
+	bool seal_failed;		/* likewise, and its close(2) said why */
+	bool wrote_through;		/* a writer had passthrough: a mapping may outlive it */
+	bool lock_at_close;		/* asked for while it was written */
+	bool suspect;			/* changed below the mount since it was locked */
+	bool lingering;			/* on the list of linger.c, which holds a reference */
+	struct lock_record *rec;	/* CLOSING and COMMITTED */
+	struct handle *handles;		/* all open handles */
+	unsigned nwriters;		/* of these, those that may write */
+	journal_slot slot;		/* of the writers, until the ledger has the lock */
+	int backing_id;			/* passthrough: shared by all handles; 0: none */
+	unsigned nbacking;		/* handles that use it */
+	unsigned ncached;		/* handles that go through the page cache of the mount */
+};
+
+struct inode_table;
+int inode_table_open(struct wormfs *fs);	/* makes the root inode, too */
+void inode_table_close(struct wormfs *fs);
+
+/* The inode of a node id, referenced; NULL: the kernel asks for something it forgot. */
+struct inode *inode_get(struct wormfs *fs, uint64_t nodeid);
+struct inode *inode_ref(struct wormfs *fs, struct inode *ino);
+void inode_put(struct wormfs *fs, struct inode *ino);	/* NULL is fine */
+
+/* The inode of `name` in `parent` (whose descriptor is dirfd), referenced, with its attributes; name ""
+ * is dirfd itself, and then parent is NULL. Remembers parent and name. -ENOENT and what lstat says. */
+int inode_lookup(struct wormfs *fs, struct inode *parent, int dirfd, const char *name,
+		 struct inode **ret_ino, struct stat *ret_st);
+
+/* The inode at a path relative to the share ("" = root), symbolic links not followed, referenced, with
+ * all directories on the way known. */
+int inode_walk(struct wormfs *fs, const char *path, struct inode **ret_ino);
+
+/* One more (or n less) that the kernel will pay back. */
+void inode_lookup_count(struct wormfs *fs, struct inode *ino);
+void inode_forget(struct wormfs *fs, uint64_t nodeid, uint64_t nlookup);
+
+/* For an NFS handle after the kernel and we forgot: by inode number. -ESTALE: cannot be found so. */
+int inode_resurrect(struct wormfs *fs, uint64_t nodeid, struct inode **ret_ino, struct stat *ret_st);
+
+uint64_t inode_generation(const struct inode *ino);
+
+/* Name and parent changed (rename), or one more of them (link). */
+void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const char *old_name,
+		 struct inode *to, const char *new_name);
+void inode_linked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name);
+
+/* Path relative to the share, "" for the root. The caller frees *ret_path. -ENOENT: not known,
+ * -ENAMETOOLONG never: any depth. */
+int inode_path(struct wormfs *fs, struct inode *ino, char **ret_path);
+/* The parent, referenced, or NULL; and a copy of the name (NULL for ret_name: not wanted). */
+struct inode *inode_parent(struct wormfs *fs, struct inode *ino, char **ret_name);
+
+int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key);
+
+uint64_t inode_table_count(struct wormfs *fs);
+/* statx as a struct stat, plus birth time (0 where there is none). name "" with an O_PATH fd. */
+int inode_stat(int dirfd, const char *name, struct stat *ret_st, int64_t *ret_btime_ns);
+
+#endif

@@ -1,0 +1,74 @@
+/* The lock of a file, from its first writer to its last: what the close path does (architecture.md has
+ * the picture). Functions that end in _locked want ino->lock held; all of them may make system calls on
+ * the lower file under it. Errors are -errno; a refusal is -EPERM or what guard.c's table says. */
+#ifndef WORMFS_LOCK_H
+#define WORMFS_LOCK_H
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "fs/guard.h"
+#include "fs/handle.h"
+#include "fs/inode.h"
+#include "fs/wormfs.h"
+
+/* Finds out what is not known yet: record on the file, row in the ledger. Never fails: what cannot be
+ * found out is LOCK_UNREADABLE. */
+void lock_load_locked(struct wormfs *fs, struct inode *ino);
+
+/* For guard_verdict(). Loads. */
+enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino);
+
+/* May `op` be done? Loads, asks the guard, counts and logs a refusal. */
+int lock_check_locked(struct wormfs *fs, struct inode *ino, enum guard_op op);
+
+/* Somebody opened a locked file: does it still have the size and time of its record? Says so once. */
+void lock_check_suspect_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);
+
+/* May this directory be renamed? Wants rename_lock for writing. A pin without a locked file below it is
+ * taken away on the way. */
+int lock_check_rename_dir(struct wormfs *fs, struct inode *dir);
+
+/* A file that this daemon just made: nothing to load. */
+void lock_created_locked(struct inode *ino);
+
+/* A writer comes, with its handle's fd open. -errno: refuse the open. */
+int lock_writer_open_locked(struct wormfs *fs, struct handle *h);
+
+/* close(2): the file becomes CLOSING if this writer changed it and the rule says so. Its error is the
+ * error of close(2). Takes the locks. */
+int lock_flush(struct wormfs *fs, struct handle *h);
+
+/* The handle goes away: closes its fd. The last writer makes the file COMMITTED. Takes the locks. */
+void lock_writer_release(struct wormfs *fs, struct handle *h);
+
+/* Lock now: chmod -w, chattr +i, wormctl commit, the sweep. -EBUSY: somebody can still write.
+ * 0 also when it is locked already. Takes the locks. */
+int lock_commit(struct wormfs *fs, struct inode *ino);
+/* The same in two steps, for the rename of a staging name: seal, rename, then publish or undo before
+ * ino->lock is given up. Wants rename_lock, too. *ret_sealed: there is something to publish or undo. */
+int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed);
+void lock_publish_locked(struct wormfs *fs, struct inode *ino);
+void lock_unseal_locked(struct wormfs *fs, struct inode *ino);
+
+/* Later only: see retention_is_later(). *ret_until_s is what is in force afterwards. -EINVAL: out of min/max. */
+int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s);
+int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t by);
+int lock_release(struct wormfs *fs, struct inode *ino, const char *case_name);
+
+/* A locked file lost its last name (it had expired). */
+void lock_removed_locked(struct wormfs *fs, struct inode *ino);
+
+/* We change metadata of a file that is being written (chmod, setxattr, utimens): what the writers'
+ * stamps say is noted before and brought up to date after, so that it does not count as a change of
+ * data. `times`: the change set mtime itself. Both do nothing without a writer. */
+void lock_metadata_before_locked(struct wormfs *fs, struct inode *ino, struct data_stamp *ret_before);
+void lock_metadata_after_locked(struct wormfs *fs, struct inode *ino, const struct data_stamp *before, bool times);
+
+/* Probes a CLOSING file without writers: 0 = it is COMMITTED now, -EBUSY = somebody still can write. */
+int lock_settle_locked(struct wormfs *fs, struct inode *ino);
+
+/* What an earlier daemon left in the journal: locks that the ledger lacks, writers that never closed. */
+int lock_recover(struct wormfs *fs);
+
+#endif

@@ -1,0 +1,473 @@
+/* Names: look-up, making, removing, renaming. The kernel holds the directories' locks while one of
+ * these runs, so the names in them stand still; what may still change is the lock state of a file,
+ * which is why a check and the system call it allows are made under the inode's lock. */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/credentials.h"
+#include "fs/descriptor.h"
+#include "fs/lock.h"
+#include "fs/ops.h"
+#include "fs/staging.h"
+
+double entry_timeout(struct wormfs *fs)
+{
+	return fs->timeout_s;
+}
+
+double attr_timeout_locked(struct wormfs *fs, struct inode *ino)
+{
+	/* The kernel does not see what passthrough writes and mappings do to times and sizes. */
+	if (ino->nwriters > 0 || ino->phase == LOCK_CLOSING)
+		return 0;
+	if (fs->shared && ino->phase == LOCK_COMMITTED)
+		return 3600;	/* nobody changes it below, only its access time moves */
+	return fs->timeout_s;
+}
+
+void entry_fill(struct wormfs *fs, struct inode *ino, const struct stat *st, struct fuse_entry_param *e)
+{
+	memset(e, 0, sizeof(*e));
+	e->ino = ino->nodeid;
+	e->generation = inode_generation(ino);
+	e->attr = *st;
+	e->entry_timeout = entry_timeout(fs);
+	e->attr_timeout = fs->timeout_s;
+	if (S_ISREG(ino->type)) {
+		pthread_mutex_lock(&ino->lock);
+		if (fs->shared)
+			lock_load_locked(fs, ino);
+		e->attr_timeout = attr_timeout_locked(fs, ino);
+		pthread_mutex_unlock(&ino->lock);
+	}
+	inode_lookup_count(fs, ino);
+}
+
+/* Replies, and gives the reference up. */
+static void reply_entry(fuse_req_t req, struct wormfs *fs, struct inode *ino, const struct stat *st)
+{
+	struct fuse_entry_param e;
+	uint64_t nodeid = ino->nodeid;
+
+	entry_fill(fs, ino, st, &e);
+	inode_put(fs, ino);
+	if (fuse_reply_entry(req, &e) == -ENOENT)	/* the caller was interrupted: it will not be paid back */
+		inode_forget(fs, nodeid, 1);
+}
+
+/* A directory and its descriptor. */
+static int dir_get(struct wormfs *fs, uint64_t nodeid, struct inode **ret_dir, int *ret_fd)
+{
+	struct inode *dir = inode_get(fs, nodeid);
+	int fd;
+
+	if (!dir)
+		return -ESTALE;
+	fd = descriptor_get(fs, dir);
+	if (fd < 0) {
+		inode_put(fs, dir);
+		return fd;
+	}
+	*ret_dir = dir;
+	*ret_fd = fd;
+	return 0;
+}
+
+static void dir_put(struct wormfs *fs, struct inode *dir, int fd)
+{
+	descriptor_put(fs, dir, fd);
+	inode_put(fs, dir);
+}
+
+/* ".." is asked for by NFS servers only. */
+static int lookup_parent(struct wormfs *fs, int fd, struct inode **ret_ino, struct stat *ret_st)
+{
+	int up = lower_open_parent(fs->root_fd, fd, O_PATH | O_DIRECTORY | O_CLOEXEC), r;
+
+	if (up < 0)
+		return up;
+	r = inode_lookup(fs, NULL, up, "", ret_ino, ret_st);
+	close(up);
+	return r;
+}
+
+void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct fuse_entry_param none = { .entry_timeout = fs->timeout_s };
+	bool dot = strcmp(name, ".") == 0, dotdot = strcmp(name, "..") == 0;
+	struct inode *dir = NULL, *ino = NULL;
+	struct stat st;
+	int fd, r;
+
+	r = dir_get(fs, parent, &dir, &fd);
+	if (r == -ESTALE && dot) {
+		/* An NFS handle that outlived the kernel's caches and ours. */
+		r = inode_resurrect(fs, parent, &ino, &st);
+	} else if (r == 0) {
+		r = dotdot ? lookup_parent(fs, fd, &ino, &st) : inode_lookup(fs, dot ? NULL : dir, fd, dot ? "" : name, &ino, &st);
+		dir_put(fs, dir, fd);
+	}
+	if (r == 0)
+		reply_entry(req, fs, ino, &st);
+	else if (r == -ENOENT && !fs->shared)
+		fuse_reply_entry(req, &none);	/* "is not there" is remembered, too */
+	else
+		fuse_reply_err(req, -r);
+}
+
+void op_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t nlookup)
+{
+	inode_forget(fuse_req_userdata(req), nodeid, nlookup);
+	fuse_reply_none(req);
+}
+
+void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
+{
+	for (size_t i = 0; i < count; i++)
+		inode_forget(fuse_req_userdata(req), forgets[i].ino, forgets[i].nlookup);
+	fuse_reply_none(req);
+}
+
+struct new_node {
+	mode_t mode;
+	dev_t rdev;
+	const char *target;
+};
+
+/* mknod, mkdir, symlink. */
+static void make_node(fuse_req_t req, uint64_t parent, const char *name, const struct new_node *node)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *dir, *ino;
+	struct stat st;
+	int fd, r;
+
+	r = dir_get(fs, parent, &dir, &fd);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	r = credentials_assume(fs, req);
+	if (r < 0)
+		goto out;
+	if (S_ISDIR(node->mode))
+		r = mkdirat(fd, name, node->mode & ~S_IFMT);
+	else if (S_ISLNK(node->mode))
+		r = symlinkat(node->target, fd, name);
+	else
+		r = mknodat(fd, name, node->mode, node->rdev);
+	r = r < 0 ? -errno : 0;
+	credentials_drop(fs);
+	if (r == 0)
+		r = inode_lookup(fs, dir, fd, name, &ino, &st);
+	if (r == 0 && S_ISREG(ino->type)) {
+		pthread_mutex_lock(&ino->lock);
+		lock_created_locked(ino);
+		pthread_mutex_unlock(&ino->lock);
+	}
+out:
+	dir_put(fs, dir, fd);
+	if (r == 0)
+		reply_entry(req, fs, ino, &st);
+	else
+		fuse_reply_err(req, -r);
+}
+
+void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	make_node(req, parent, name, &(struct new_node){ .mode = mode, .rdev = rdev });
+}
+
+void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	make_node(req, parent, name, &(struct new_node){ .mode = (mode & ~S_IFMT) | S_IFDIR });
+}
+
+void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const char *name)
+{
+	make_node(req, parent, name, &(struct new_node){ .mode = S_IFLNK, .target = target });
+}
+
+static int link_locked(struct wormfs *fs, struct inode *ino, int dirfd, const char *name)
+{
+	char path[40];
+	int fd, r;
+
+	r = lock_check_locked(fs, ino, GUARD_LINK);
+	if (r < 0)
+		return r;
+	fd = descriptor_get(fs, ino);
+	if (fd < 0)
+		return fd;
+	r = linkat(fd, "", dirfd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
+	if (r == -ENOENT) {	/* without CAP_DAC_READ_SEARCH (linkat(2)) */
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		r = linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
+	}
+	descriptor_put(fs, ino, fd);
+	return r;
+}
+
+void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *name)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid), *dir, *same;
+	struct stat st;
+	int fd, r;
+
+	r = ino ? dir_get(fs, parent, &dir, &fd) : -ESTALE;
+	if (r < 0) {
+		inode_put(fs, ino);
+		fuse_reply_err(req, -r);
+		return;
+	}
+	pthread_mutex_lock(&ino->lock);
+	r = link_locked(fs, ino, fd, name);
+	pthread_mutex_unlock(&ino->lock);
+	if (r == 0) {
+		inode_linked(fs, ino, dir, name);
+		r = inode_lookup(fs, dir, fd, name, &same, &st);
+	}
+	dir_put(fs, dir, fd);
+	inode_put(fs, ino);
+	if (r == 0)
+		reply_entry(req, fs, same, &st);
+	else
+		fuse_reply_err(req, -r);
+}
+
+static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const char *name, nlink_t nlink)
+{
+	int r;
+
+	r = lock_check_locked(fs, ino, GUARD_UNLINK);
+	if (r < 0)
+		return r;
+	if (unlinkat(dirfd, name, 0) < 0)
+		return -errno;
+	if (nlink <= 1)
+		lock_removed_locked(fs, ino);
+	return 0;
+}
+
+void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *dir, *ino;
+	struct stat st;
+	int fd, r;
+
+	r = dir_get(fs, parent, &dir, &fd);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	r = inode_lookup(fs, dir, fd, name, &ino, &st);
+	if (r == 0) {
+		pthread_mutex_lock(&ino->lock);
+		r = unlink_locked(fs, ino, fd, name, st.st_nlink);
+		pthread_mutex_unlock(&ino->lock);
+		if (r == 0 && st.st_nlink <= 1)
+			descriptor_drop(fs, ino);	/* or the space stays taken */
+		inode_put(fs, ino);
+	}
+	dir_put(fs, dir, fd);
+	fuse_reply_err(req, -r);
+}
+
+void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *dir, *ino = NULL;
+	struct stat st;
+	int fd, r;
+
+	r = dir_get(fs, parent, &dir, &fd);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	r = inode_lookup(fs, dir, fd, name, &ino, &st);
+	if (r == 0)
+		r = unlinkat(fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+	if (r == 0)
+		descriptor_drop(fs, ino);
+	inode_put(fs, ino);
+	dir_put(fs, dir, fd);
+	fuse_reply_err(req, -r);
+}
+
+/* ---- rename ---- */
+
+struct rename {
+	struct inode *from_dir, *to_dir, *from, *to;	/* to: NULL when nothing is there */
+	int from_fd, to_fd;
+	const char *name, *new_name;
+	unsigned flags;
+	nlink_t to_nlink;
+};
+
+static void lock_two(struct inode *a, struct inode *b)
+{
+	struct inode *first = a < b ? a : b, *second = a < b ? b : a;
+
+	if (first && first != second)
+		pthread_mutex_lock(&first->lock);
+	pthread_mutex_lock(&second->lock);
+}
+
+static void unlock_two(struct inode *a, struct inode *b)
+{
+	pthread_mutex_unlock(&a->lock);
+	if (b && b != a)
+		pthread_mutex_unlock(&b->lock);
+}
+
+static int check_rename_locked(struct wormfs *fs, const struct rename *rn)
+{
+	bool exchange = rn->flags & RENAME_EXCHANGE;
+	int r;
+
+	if (S_ISDIR(rn->from->type))
+		r = lock_check_rename_dir(fs, rn->from);
+	else
+		r = lock_check_locked(fs, rn->from, exchange ? GUARD_REPLACE : GUARD_RENAME);
+	if (r < 0 || !rn->to || rn->to == rn->from)
+		return r;
+	if (rn->flags & RENAME_NOREPLACE)
+		return 0;	/* the lower filesystem says EEXIST */
+	if (!S_ISDIR(rn->to->type))
+		return lock_check_locked(fs, rn->to, GUARD_REPLACE);
+	return exchange ? lock_check_rename_dir(fs, rn->to) : 0;	/* else only an empty one can be replaced */
+}
+
+/* Leaving a staging name for another one is what locks a file that was written under it. */
+static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
+{
+	return fs->opt.commit == COMMIT_CLOSE && !(rn->flags & RENAME_EXCHANGE) && S_ISREG(rn->from->type) &&
+	       rn->from->nwriters == 0 && staging_matches(fs->staging, rn->name) &&
+	       !staging_matches(fs->staging, rn->new_name);
+}
+
+static void moved(struct wormfs *fs, const struct rename *rn, bool back)
+{
+	if (back)
+		inode_moved(fs, rn->from, rn->to_dir, rn->new_name, rn->from_dir, rn->name);
+	else
+		inode_moved(fs, rn->from, rn->from_dir, rn->name, rn->to_dir, rn->new_name);
+}
+
+static int rename_locked(struct wormfs *fs, struct rename *rn)
+{
+	bool sealed = false;
+	struct stat st;
+	int64_t btime_ns;
+	int r;
+
+	r = check_rename_locked(fs, rn);
+	if (r < 0)
+		return r;
+	if (locks_by_rename(fs, rn) && inode_stat(rn->from_fd, rn->name, &st, &btime_ns) == 0 && st.st_size > 0) {
+		/* The record first: a crash in between leaves it locked under the staging name, not
+		 * unlocked under the real one. Its path and pins are those of the new place. */
+		moved(fs, rn, false);
+		r = lock_seal_locked(fs, rn->from, &sealed);
+		if (r < 0) {
+			moved(fs, rn, true);
+			return r;
+		}
+	}
+	r = renameat2(rn->from_fd, rn->name, rn->to_fd, rn->new_name, rn->flags) < 0 ? -errno : 0;
+	if (r < 0) {
+		if (sealed) {
+			moved(fs, rn, true);
+			lock_unseal_locked(fs, rn->from);
+		}
+		return r;
+	}
+	if (sealed)
+		lock_publish_locked(fs, rn->from);
+	else
+		moved(fs, rn, false);
+	if (rn->flags & RENAME_EXCHANGE)
+		inode_moved(fs, rn->to, rn->to_dir, rn->new_name, rn->from_dir, rn->name);
+	return 0;
+}
+
+static int rename_both(struct wormfs *fs, struct rename *rn)
+{
+	struct stat st;
+	int r;
+
+	r = inode_lookup(fs, rn->from_dir, rn->from_fd, rn->name, &rn->from, &st);
+	if (r < 0)
+		return r;
+	r = inode_lookup(fs, rn->to_dir, rn->to_fd, rn->new_name, &rn->to, &st);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	rn->to_nlink = rn->to ? st.st_nlink : 0;
+
+	/* Directories above a lock stand still while it is made: see rename_lock. */
+	if (S_ISDIR(rn->from->type) || (rn->to && S_ISDIR(rn->to->type)))
+		pthread_rwlock_wrlock(&fs->rename_lock);
+	else
+		pthread_rwlock_rdlock(&fs->rename_lock);
+	lock_two(rn->from, rn->to);
+	r = rename_locked(fs, rn);
+	unlock_two(rn->from, rn->to);
+	pthread_rwlock_unlock(&fs->rename_lock);
+	if (r == 0 && rn->to && rn->to != rn->from && !(rn->flags & RENAME_EXCHANGE) &&
+	    (rn->to_nlink <= 1 || S_ISDIR(rn->to->type)))
+		descriptor_drop(fs, rn->to);
+	return r;
+}
+
+void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
+	       unsigned int flags)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct rename rn = { .name = name, .new_name = new_name, .flags = flags };
+	int r;
+
+	r = dir_get(fs, parent, &rn.from_dir, &rn.from_fd);
+	if (r == 0)
+		r = dir_get(fs, new_parent, &rn.to_dir, &rn.to_fd);
+	if (r == 0)
+		r = rename_both(fs, &rn);
+	inode_put(fs, rn.from);
+	inode_put(fs, rn.to);
+	if (rn.to_dir)
+		dir_put(fs, rn.to_dir, rn.to_fd);
+	if (rn.from_dir)
+		dir_put(fs, rn.from_dir, rn.from_fd);
+	fuse_reply_err(req, -r);
+}
+
+void op_readlink(fuse_req_t req, fuse_ino_t nodeid)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino;
+	char target[PATH_MAX + 1];
+	ssize_t n = 0;
+	int fd, r;
+
+	r = dir_get(fs, nodeid, &ino, &fd);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	n = readlinkat(fd, "", target, PATH_MAX);
+	r = n < 0 ? -errno : 0;
+	dir_put(fs, ino, fd);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	target[n] = '\0';
+	fuse_reply_readlink(req, target);
+}

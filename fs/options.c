@@ -1,0 +1,457 @@
+/* One table: name, what it takes, what it does. The parser and --help both read it. */
+#include "fs/options.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/staging.h"
+#include "lockstore/ledger.h"
+
+struct option_row {
+	const char *name;
+	const char *value;	/* NULL: takes none */
+	const char *help;
+	int (*set)(struct options *o, const char *value, long arg);
+	long arg;		/* offset of a field, or what `set` makes of it */
+};
+
+static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void complain(const char *format, ...)
+{
+	va_list ap;
+
+	fputs("wormfs: ", stderr);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+static int set_string(struct options *o, const char *value, long offset)
+{
+	char **field = (char **)((char *)o + offset);
+
+	free(*field);
+	*field = strdup(value);
+	return *field ? 0 : -ENOMEM;
+}
+
+static int parse_u32(const char *value, uint32_t min, uint32_t max, uint32_t *ret)
+{
+	char *end;
+	unsigned long n;
+
+	errno = 0;
+	n = strtoul(value, &end, 10);
+	if (errno || *end || end == value || value[0] == '-' || n < min || n > max)
+		return -EINVAL;
+	*ret = n;
+	return 0;
+}
+
+static int set_commit(struct options *o, const char *value, long arg)
+{
+	if (strcmp(value, "close") == 0)
+		o->commit = COMMIT_CLOSE;
+	else if (strcmp(value, "explicit") == 0)
+		o->commit = COMMIT_EXPLICIT;
+	else if (strcmp(value, "never") == 0)
+		o->commit = COMMIT_NEVER;
+	else if (strncmp(value, "idle:", 5) == 0 && parse_u32(value + 5, 1, 315360000, &o->idle_s) == 0)
+		o->commit = COMMIT_IDLE;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+enum { SET_RETENTION, SET_MIN, SET_MAX };
+
+static int set_retention(struct options *o, const char *value, long which)
+{
+	struct retention r;
+	int ret = retention_parse(value, &r);
+
+	if (ret < 0)
+		return ret;
+	if (which == SET_RETENTION) {
+		o->retention = r;
+		o->has_retention = true;
+	} else if (r.kind != RETENTION_PERIOD) {
+		return -EINVAL;
+	} else if (which == SET_MIN) {
+		o->min = r;
+		o->has_min = true;
+	} else {
+		o->max = r;
+		o->has_max = true;
+	}
+	return 0;
+}
+
+static int set_mode(struct options *o, const char *value, long arg)
+{
+	return worm_mode_parse(value, &o->mode);
+}
+
+static int set_hold(struct options *o, const char *value, long arg)
+{
+	size_t len = strlen(value);
+
+	if (len == 0 || len > LEDGER_CASE_MAX_BYTES || strchr(value, '/'))
+		return -EINVAL;
+	return set_string(o, value, offsetof(struct options, hold));
+}
+
+static int set_staging(struct options *o, const char *value, long arg)
+{
+	struct staging *staging;
+	int r = staging_open(value, &staging);
+
+	if (r < 0)
+		return r;
+	staging_close(staging);
+	return set_string(o, value, offsetof(struct options, staging));
+}
+
+static int set_sync(struct options *o, const char *value, long arg)
+{
+	o->sync_close = strcmp(value, "close") == 0;
+	return o->sync_close || strcmp(value, "follow") == 0 ? 0 : -EINVAL;
+}
+
+static int set_shared(struct options *o, const char *value, long arg)
+{
+	static const char *const names[] = { "no", "yes", "auto" };
+	static const int values[] = { 0, 1, -1 };
+
+	for (int i = 0; i < 3; i++) {
+		if (strcmp(value, names[i]) != 0)
+			continue;
+		o->shared = values[i];
+		return 0;
+	}
+	return -EINVAL;
+}
+
+static int set_auto(struct options *o, const char *value, long offset)
+{
+	bool *field = (bool *)((char *)o + offset);
+
+	*field = strcmp(value, "auto") == 0;
+	return *field || strcmp(value, "no") == 0 ? 0 : -EINVAL;
+}
+
+static int set_staging_idle(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 1, 315360000, &o->staging_idle_s);
+}
+
+static int set_threads(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 1, 64, &o->threads);
+}
+
+static int set_uring_depth(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 1, 256, &o->uring_depth);
+}
+
+static int set_descriptors(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 16, 65536, &o->descriptors);
+}
+
+static int set_xattr(struct options *o, const char *value, long arg)
+{
+	if (strcmp(value, "auto") == 0)
+		o->xattr_ns = -1;
+	else if (strcmp(value, "trusted") == 0)
+		o->xattr_ns = LOWER_TRUSTED;
+	else if (strcmp(value, "user") == 0)
+		o->xattr_ns = LOWER_USER;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+enum { FLAG_RO, FLAG_RW, FLAG_NOATIME, FLAG_ATIME, FLAG_DEV, FLAG_NODEV, FLAG_SUID, FLAG_NOSUID, FLAG_EXEC, FLAG_NOEXEC,
+       FLAG_ALLOW_OTHER, FLAG_NO_ALLOW_OTHER, FLAG_REMOUNT, FLAG_IGNORED };
+
+static int set_flag(struct options *o, const char *value, long flag)
+{
+	switch (flag) {
+	case FLAG_RO: o->ro = true; break;
+	case FLAG_RW: o->ro = false; break;
+	case FLAG_NOATIME: o->noatime = true; break;
+	case FLAG_ATIME: o->noatime = false; break;
+	case FLAG_DEV: o->dev = 1; break;
+	case FLAG_NODEV: o->dev = 0; break;
+	case FLAG_SUID: o->suid = 1; break;
+	case FLAG_NOSUID: o->suid = 0; break;
+	case FLAG_EXEC: o->exec = 1; break;
+	case FLAG_NOEXEC: o->exec = 0; break;
+	case FLAG_ALLOW_OTHER: o->allow_other = o->allow_other_given = true; break;
+	case FLAG_NO_ALLOW_OTHER: o->allow_other = false; o->allow_other_given = true; break;
+	case FLAG_REMOUNT: o->remount = true; break;
+	}
+	return 0;
+}
+
+#define STRING(field) set_string, offsetof(struct options, field)
+#define AUTO(field) set_auto, offsetof(struct options, field)
+
+static const struct option_row rows[] = {
+	{ "commit", "close|idle:N|explicit|never", "when a written file is locked; idle: N seconds (1-315360000) after its last\n"
+	  "change, for trees exported over NFS; never: a plain passthrough [close]", set_commit, 0 },
+	{ "retention", "PERIOD|DATE|infinite|unspecified", "how long a lock lasts: 90s 12h 30d 2w 6mo 7y 1y6mo, 2030-01-01,\n"
+	  "2030-01-01T12:00:00Z; unspecified: until somebody sets a date [unspecified]", set_retention, SET_RETENTION },
+	{ "min", "PERIOD", "shortest retention; a shorter one is raised to it at commit, and\n"
+	  "an explicit request is refused with EINVAL [0s]", set_retention, SET_MIN },
+	{ "max", "PERIOD", "longest retention, likewise [100y]", set_retention, SET_MAX },
+	{ "mode", "governance|compliance", "governance: an administrator may get an audited way to delete early;\n"
+	  "compliance: nobody has; needs min, retention and max [governance]", set_mode, 0 },
+	{ "hold", "CASE", "put every file that is locked from now on under this legal hold [none]", set_hold, 0 },
+	{ "staging", "GLOB:GLOB...", "names not locked at close but by the rename to another name; \"staging=\" for\n"
+	  "none [" STAGING_DEFAULT "]", set_staging, 0 },
+	{ "staging_idle", "N", "seconds (1-315360000) after which an idle staging or interrupted file is\n"
+	  "locked under its own name [86400]", set_staging_idle, 0 },
+	{ "sync", "follow|close", "follow: the lock is as durable as the writer's own fsync made the data;\n"
+	  "close: on stable storage before close(2) returns [follow]", set_sync, 0 },
+	{ "shared", "auto|no|yes", "yes: others change the share below this mount (another gateway): short\n"
+	  "timeouts; auto: no when mounted over the share itself, else yes [auto]", set_shared, 0 },
+	{ "state", "DIR", "where ledger, key and control socket live [/var/lib/wormfs/ID as root,\n"
+	  "$XDG_STATE_HOME/wormfs/ID otherwise; ID is kept on the share]", STRING(state) },
+	{ "key", "FILE", "32 bytes, mode 0600; gateways of one share use the same [STATE/key]", STRING(key) },
+	{ "clock", "wall|file:PATH", "file: wall time plus the seconds in PATH; for tests, not in compliance mode [wall]", STRING(clock) },
+	{ "passthrough", "auto|no", "reads, writes and mmap in the kernel (Linux 6.9, libfuse 3.17, root) [auto]", AUTO(passthrough) },
+	{ "io_uring", "auto|no", "requests over io_uring (Linux 6.14, libfuse 3.18, fuse.enable_uring) [auto]", AUTO(io_uring) },
+	{ "splice", "auto|no", "move pages instead of copying where neither of them is in use [auto]", AUTO(splice) },
+	{ "threads", "N", "1-64 worker threads for /dev/fuse [10]", set_threads, 0 },
+	{ "uring_depth", "N", "1-256 requests in flight a CPU over io_uring [8]", set_uring_depth, 0 },
+	{ "descriptors", "N", "16-65536 descriptors of the share kept open as a cache [512]", set_descriptors, 0 },
+	{ "xattr", "auto|trusted|user", "where the record is written on a file [auto: trusted as root, else user]", set_xattr, 0 },
+	{ "allow_other", NULL, "other users may use the mount [on for root]", set_flag, FLAG_ALLOW_OTHER },
+	{ "no_allow_other", NULL, "they may not", set_flag, FLAG_NO_ALLOW_OTHER },
+	{ "ro", NULL, "read-only mount", set_flag, FLAG_RO },
+	{ "rw", NULL, NULL, set_flag, FLAG_RW },
+	{ "noatime", NULL, "reading does not change access times of the share", set_flag, FLAG_NOATIME },
+	{ "atime", NULL, NULL, set_flag, FLAG_ATIME },
+	{ "relatime", NULL, NULL, set_flag, FLAG_ATIME },
+	{ "dev", NULL, NULL, set_flag, FLAG_DEV },
+	{ "nodev", NULL, "with nosuid and noexec: as mount(8) has them [as the share's own mount]", set_flag, FLAG_NODEV },
+	{ "suid", NULL, NULL, set_flag, FLAG_SUID },
+	{ "nosuid", NULL, NULL, set_flag, FLAG_NOSUID },
+	{ "exec", NULL, NULL, set_flag, FLAG_EXEC },
+	{ "noexec", NULL, NULL, set_flag, FLAG_NOEXEC },
+	{ "remount", NULL, "change ro, rw, nodev, nosuid, noexec of a mount that is there", set_flag, FLAG_REMOUNT },
+	{ "default_permissions", NULL, NULL, set_flag, FLAG_IGNORED },	/* always on */
+	{ "defaults", NULL, NULL, set_flag, FLAG_IGNORED },
+};
+
+static void print_help(void)
+{
+	fputs("Usage: wormfs [-f] [-d] SHARE [MOUNTPOINT] [-o OPTION,...]\n"
+	      "\n"
+	      "Mounts a share so that every file written to it is locked (write once, read many) when it is\n"
+	      "closed. MOUNTPOINT defaults to SHARE itself: the mount covers it.\n"
+	      "\n"
+	      "  -f, --foreground  stay in the foreground, log to stderr\n"
+	      "  -d, --debug       and log every refusal with its reason\n"
+	      "  -h, --help        this text\n"
+	      "  -V, --version     version of wormfs and of libfuse\n"
+	      "\n"
+	      "Options of -o, with [default]:\n", stdout);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *line = rows[i].help, *end;
+
+		if (!line)
+			continue;
+		printf("  %s%s%s\n", rows[i].name, rows[i].value ? "=" : "", rows[i].value ? rows[i].value : "");
+		for (; *line; line = *end ? end + 1 : end) {
+			end = strchrnul(line, '\n');
+			printf("      %.*s\n", (int)(end - line), line);
+		}
+	}
+	fputs("\nA comma inside a value is written \\, (backslash comma).\n"
+	      "\n"
+	      "Examples:\n"
+	      "  wormfs /srv/share\n"
+	      "  wormfs -f /srv/share -o retention=7y,hold=case-12\n"
+	      "  wormfs /srv/share -o mode=compliance,min=1y,retention=7y,max=10y\n"
+	      "\n"
+	      "Exit status: 0 mounted (or unmounted, with -f), 2 could not. See wormfs(8), wormctl(1).\n", stdout);
+}
+
+static const struct option_row *find_row(const char *name, size_t len)
+{
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (strncmp(rows[i].name, name, len) == 0 && rows[i].name[len] == '\0')
+			return &rows[i];
+	return NULL;
+}
+
+/* One "name" or "name=value"; `text` is ours to change. */
+static int apply_option(struct options *o, const char *text)
+{
+	const char *equals = strchrnul(text, '=');
+	const struct option_row *row = find_row(text, equals - text);
+	int r;
+
+	if (!row) {
+		complain("unknown option '%.*s'; 'wormfs --help' lists them", (int)(equals - text), text);
+		return -EINVAL;
+	}
+	if (!row->value != !*equals) {
+		if (row->value)
+			complain("option '%s' needs a value: %s=%s", row->name, row->name, row->value);
+		else
+			complain("option '%s' takes no value", row->name);
+		return -EINVAL;
+	}
+	r = row->set(o, *equals ? equals + 1 : NULL, row->arg);
+	if (r == -ENOMEM)
+		complain("out of memory");
+	else if (r < 0)
+		complain("option '%s': cannot use '%s'; it is %s=%s", row->name, equals + 1, row->name, row->value);
+	return r;
+}
+
+static int apply_list(struct options *o, const char *list)
+{
+	char *copy = strdup(list), *in, *out, *start;
+	int r = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	for (in = out = start = copy;; in++) {
+		if (*in == '\\' && in[1] == ',') {
+			*out++ = *++in;
+		} else if (*in == ',' || !*in) {
+			bool end = !*in;
+
+			*out = '\0';
+			if (*start)
+				r = apply_option(o, start);
+			if (end || r < 0)
+				break;
+			out = start = in + 1;
+		} else {
+			*out++ = *in;
+		}
+	}
+	free(copy);
+	return r;
+}
+
+static int check(struct options *o)
+{
+	if (!o->share) {
+		complain("which directory? usage: wormfs [-f] SHARE [MOUNTPOINT] [-o OPTION,...]");
+		return -EINVAL;
+	}
+	if (o->mode == WORM_COMPLIANCE && !(o->has_retention && o->has_min && o->has_max)) {
+		complain("mode=compliance cannot be undone and has no defaults: add min=PERIOD, retention=PERIOD and max=PERIOD");
+		return -EINVAL;
+	}
+	if (o->mode == WORM_COMPLIANCE && o->retention.kind == RETENTION_IS_UNSPECIFIED) {
+		complain("mode=compliance needs a retention that says when it ends: a period, a date or infinite");
+		return -EINVAL;
+	}
+	if (o->mode == WORM_COMPLIANCE && o->clock && strcmp(o->clock, "wall") != 0) {
+		complain("clock=%s can be moved: it cannot be used with mode=compliance", o->clock);
+		return -EINVAL;
+	}
+	if (retention_until(&o->min, 0) > retention_until(&o->max, 0)) {
+		complain("min is longer than max: no retention would fit");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int options_parse(int argc, char **argv, struct options *ret)
+{
+	bool no_more = false;
+	int r = 0;
+
+	memset(ret, 0, sizeof(*ret));
+	ret->commit = COMMIT_CLOSE;
+	ret->retention.kind = RETENTION_IS_UNSPECIFIED;
+	ret->min.kind = RETENTION_PERIOD;
+	ret->max.kind = RETENTION_PERIOD;
+	ret->max.months = 100 * 12;
+	ret->staging = strdup(STAGING_DEFAULT);
+	ret->staging_idle_s = 86400;
+	ret->shared = -1;
+	ret->passthrough = ret->io_uring = ret->splice = true;
+	ret->threads = 10;	/* libfuse's own default */
+	ret->uring_depth = 8;	/* likewise */
+	ret->descriptors = 512;
+	ret->xattr_ns = -1;
+	ret->dev = ret->suid = ret->exec = -1;
+	ret->allow_other = geteuid() == 0;
+	if (!ret->staging)
+		return -ENOMEM;
+
+	for (int i = 1; i < argc; i++) {
+		const char *arg = argv[i];
+
+		if (no_more || arg[0] != '-' || !arg[1]) {
+			if (!ret->share) {
+				r = set_string(ret, arg, offsetof(struct options, share));
+			} else if (!ret->mountpoint) {
+				r = set_string(ret, arg, offsetof(struct options, mountpoint));
+			} else {
+				complain("one argument too many: '%s'; usage: wormfs [-f] SHARE [MOUNTPOINT] [-o OPTION,...]", arg);
+				r = -EINVAL;
+			}
+		} else if (strcmp(arg, "--") == 0) {
+			no_more = true;
+		} else if (strcmp(arg, "-f") == 0 || strcmp(arg, "--foreground") == 0) {
+			ret->foreground = true;
+		} else if (strcmp(arg, "-d") == 0 || strcmp(arg, "--debug") == 0) {
+			ret->debug = true;
+		} else if (strcmp(arg, "-h") == 0 || strcmp(arg, "--help") == 0) {
+			print_help();
+			return 1;
+		} else if (strcmp(arg, "-V") == 0 || strcmp(arg, "--version") == 0) {
+			printf("wormfs %s\n", WORMFS_VERSION);
+			return 1;
+		} else if (strncmp(arg, "-o", 2) == 0 && (arg[2] || i + 1 < argc)) {
+			r = apply_list(ret, arg[2] ? arg + 2 : argv[++i]);
+		} else {
+			complain("unknown argument '%s'; 'wormfs --help' lists them", arg);
+			r = -EINVAL;
+		}
+		if (r < 0)
+			return r;
+	}
+	return check(ret);
+}
+
+void options_fini(struct options *o)
+{
+	free(o->share);
+	free(o->mountpoint);
+	free(o->hold);
+	free(o->staging);
+	free(o->state);
+	free(o->key);
+	free(o->clock);
+	free(o->kernel_options);
+}
+
+void options_commit_name(const struct options *o, char *buf, unsigned len_bytes)
+{
+	static const char *const names[] = { "close", "idle", "explicit", "never" };
+
+	if (o->commit == COMMIT_IDLE)
+		snprintf(buf, len_bytes, "idle:%u", o->idle_s);
+	else
+		snprintf(buf, len_bytes, "%s", names[o->commit]);
+}

@@ -1,0 +1,46 @@
+/* The command line. Every option is in one table (options.c) that --help prints, too. */
+#ifndef WORMFS_OPTIONS_H
+#define WORMFS_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lockstore/lower.h"
+#include "lockstore/retention.h"
+
+enum commit_trigger { COMMIT_CLOSE, COMMIT_IDLE, COMMIT_EXPLICIT, COMMIT_NEVER };
+
+struct options {
+	char *share;			/* as given */
+	char *mountpoint;		/* as given, or NULL: over the share */
+	bool foreground, debug, remount;
+
+	enum commit_trigger commit;
+	uint32_t idle_s;		/* COMMIT_IDLE */
+	struct retention retention, min, max;
+	bool has_retention, has_min, has_max;
+	enum worm_mode mode;
+	char *hold;			/* case, or NULL */
+	char *staging;			/* globs */
+	uint32_t staging_idle_s;
+	bool sync_close;
+	int shared;			/* 0 no, 1 yes, -1 auto */
+	char *state, *key, *clock;	/* or NULL */
+	bool passthrough, io_uring, splice;	/* wanted where the machine has it */
+	uint32_t threads, uring_depth, descriptors;
+	int xattr_ns;			/* enum lower_namespace, or -1: by privilege */
+	bool allow_other, allow_other_given;
+	bool ro, noatime;
+	int dev, suid, exec;		/* 0, 1, -1: as the share's own mount */
+	char *kernel_options;		/* what mount(2) is given, comma separated */
+};
+
+/* Fills *ret from the command line. 0; 1: --help or --version was asked and printed; -EINVAL after one
+ * line on stderr that says what, which, and what to do. The caller ends it with options_fini() in all cases. */
+int options_parse(int argc, char **argv, struct options *ret);
+void options_fini(struct options *options);
+
+/* "close", "idle:60", "explicit", "never" */
+void options_commit_name(const struct options *options, char *buf, unsigned len_bytes);
+
+#endif

@@ -1,0 +1,20 @@
+/* Requests that come as extended attributes or over the control socket end here, so that both doors
+ * do, and show, the same. */
+#ifndef WORMFS_REQUEST_H
+#define WORMFS_REQUEST_H
+
+#include <jansson.h>
+
+#include "fs/inode.h"
+#include "fs/wormfs.h"
+
+/* lockstore/control.h says what is in them. The caller owns *ret_json / *ret_value. */
+int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json);
+int request_mount(struct wormfs *fs, json_t **ret_json);
+/* Value of user.worm.NAME. -ENODATA: this file has no such attribute. */
+int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, char **ret_value);
+
+/* user.worm.until and the verb "extend": a date, or a period from now. */
+int request_extend(struct wormfs *fs, struct inode *ino, const char *text, int64_t *ret_until_s);
+
+#endif

@@ -1,0 +1,387 @@
+/* Nothing is made before it is sure that the share can be served; the order below is what keeps a
+ * failed start from leaving anything behind. */
+#include "fs/state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "fs/log.h"
+#include "lockstore/reindex.h"
+
+#define STATE_LOCK "lock"
+#define STATE_KEY "key"
+
+void complain(const char *format, ...)
+{
+	va_list ap;
+
+	fputs("wormfs: ", stderr);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+/* ---- who the share is ---- */
+
+static int random_uuid(char *buf, size_t len_bytes)
+{
+	uint8_t b[16];
+
+	if (getrandom(b, sizeof(b), 0) != sizeof(b))
+		return -EIO;
+	b[6] = (b[6] & 0x0f) | 0x40;	/* RFC 9562: version 4, variant 10 */
+	b[8] = (b[8] & 0x3f) | 0x80;
+	snprintf(buf, len_bytes, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
+		 b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+	return 0;
+}
+
+/* Where there are no xattrs the path has to do. FNV-1a, 64 bits. */
+static void id_of_path(const char *path, char *buf, size_t len_bytes)
+{
+	uint64_t hash = 0xcbf29ce484222325ULL;
+
+	for (; *path; path++)
+		hash = (hash ^ (unsigned char)*path) * 0x100000001b3ULL;
+	snprintf(buf, len_bytes, "path-%016llx", (unsigned long long)hash);
+}
+
+static bool is_id(const char *id)
+{
+	return *id && strspn(id, "0123456789abcdef-path") == strlen(id);
+}
+
+/* *ret_new: the id has still to be written to the share. */
+static int find_id(struct wormfs *fs, bool *ret_new)
+{
+	enum lower_namespace other = fs->ns == LOWER_TRUSTED ? LOWER_USER : LOWER_TRUSTED;
+	ssize_t n;
+
+	*ret_new = false;
+	if (!fs->lower.xattr) {
+		id_of_path(fs->share, fs->share_id, sizeof(fs->share_id));
+		return 0;
+	}
+	n = lower_getxattr(fs->root_fd, lower_xattr_share(fs->ns), fs->share_id, sizeof(fs->share_id) - 1);
+	if (n >= 0) {
+		fs->share_id[n] = '\0';
+		if (is_id(fs->share_id))
+			return 0;
+		complain("the id of '%s' (xattr %s) is not one of ours: remove it with setfattr -x if nothing there is locked",
+			 fs->share, lower_xattr_share(fs->ns));
+		return -EBADMSG;
+	}
+	if (n != -ENODATA) {
+		complain("cannot read the id of '%s' (xattr %s): %s", fs->share, lower_xattr_share(fs->ns), strerror(-n));
+		return n;
+	}
+	if (fs->opt.xattr_ns < 0 && lower_getxattr(fs->root_fd, lower_xattr_share(other), NULL, 0) >= 0) {
+		complain("'%s' was locked by a daemon %s root: mount it as that user, or name its records with -o xattr=%s",
+			 fs->share, other == LOWER_USER ? "without" : "with", other == LOWER_USER ? "user" : "trusted");
+		return -EPERM;
+	}
+	*ret_new = true;
+	return random_uuid(fs->share_id, sizeof(fs->share_id));
+}
+
+/* ---- where its state lives ---- */
+
+static int default_state_dir(struct wormfs *fs, char *buf, size_t len_bytes)
+{
+	const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+	int n;
+
+	if (geteuid() == 0)
+		n = snprintf(buf, len_bytes, "/var/lib/wormfs/%s", fs->share_id);
+	else if (xdg && *xdg == '/')
+		n = snprintf(buf, len_bytes, "%s/wormfs/%s", xdg, fs->share_id);
+	else if (home && *home == '/')
+		n = snprintf(buf, len_bytes, "%s/.local/state/wormfs/%s", home, fs->share_id);
+	else
+		n = -1;
+	return n < 0 || (size_t)n >= len_bytes ? -ENAMETOOLONG : 0;
+}
+
+static int make_directories(const char *path)
+{
+	char copy[PATH_MAX], *p = copy;
+
+	if (strlen(path) >= sizeof(copy))
+		return -ENAMETOOLONG;
+	strcpy(copy, path);
+	while ((p = strchrnul(p + 1, '/'))) {
+		bool end = !*p;
+
+		*p = '\0';
+		if (mkdir(copy, end ? 0700 : 0755) < 0 && errno != EEXIST)
+			return -errno;
+		if (end)
+			return 0;
+		*p = '/';
+	}
+	return 0;
+}
+
+static bool is_below(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	return strncmp(path, dir, n) == 0 && (path[n] == '/' || path[n] == '\0' || strcmp(dir, "/") == 0);
+}
+
+static int open_state_dir(struct wormfs *fs)
+{
+	char path[PATH_MAX];
+	int r = 0;
+
+	if (fs->opt.state)
+		snprintf(path, sizeof(path), "%s", fs->opt.state);
+	else
+		r = default_state_dir(fs, path, sizeof(path));
+	if (r == 0)
+		r = make_directories(path);
+	if (r == 0) {
+		fs->state_dir = realpath(path, NULL);
+		r = fs->state_dir ? 0 : -errno;
+	}
+	if (r < 0) {
+		complain("cannot make the state directory '%s': %s; name another one with -o state=DIR", path, strerror(-r));
+		return r;
+	}
+	if (is_below(fs->state_dir, fs->share)) {
+		complain("the state directory '%s' lies in the share: name another one with -o state=DIR", fs->state_dir);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* ---- one daemon a share ---- */
+
+static int lock_share(struct wormfs *fs)
+{
+	char path[PATH_MAX];
+
+	/* Gateways of one distributed share have one state directory each; all others also meet here. */
+	if (fs->opt.shared != 1 && flock(fs->root_fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+		complain("another wormfs serves '%s' already: unmount that one first", fs->share);
+		return -EBUSY;
+	}
+	snprintf(path, sizeof(path), "%s/" STATE_LOCK, fs->state_dir);
+	fs->state_lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fs->state_lock_fd < 0) {
+		int r = -errno;
+
+		complain("cannot write to the state directory '%s': %s", fs->state_dir, strerror(-r));
+		return r;
+	}
+	if (flock(fs->state_lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		complain("another wormfs uses the state directory '%s': unmount that share first, or give this one its own with -o state=DIR",
+			 fs->state_dir);
+		return -EBUSY;
+	}
+	return 0;
+}
+
+/* ---- ledger, key, journal ---- */
+
+static int open_ledger(struct wormfs *fs, bool *ret_made)
+{
+	int r;
+
+	*ret_made = false;
+	r = ledger_open(fs->state_dir, 0, fs->share_id, &fs->ledger);
+	if (r == -ENOENT) {
+		*ret_made = true;
+		r = ledger_open(fs->state_dir, LEDGER_CREATE, fs->share_id, &fs->ledger);
+	}
+	if (r == -EXDEV)
+		complain("the state directory '%s' belongs to another share: name this one's with -o state=DIR", fs->state_dir);
+	else if (r < 0)
+		complain("cannot open the ledger '%s/" LEDGER_FILE "': %s; the locks are on the files: move it away, mount, and "
+			 "'wormctl reindex' builds a new one", fs->state_dir, ledger_error(NULL));
+	return r;
+}
+
+static int open_key(struct wormfs *fs, bool share_is_new)
+{
+	char path[PATH_MAX];
+	int r;
+
+	if (fs->opt.key)
+		snprintf(path, sizeof(path), "%s", fs->opt.key);
+	else
+		snprintf(path, sizeof(path), "%s/" STATE_KEY, fs->state_dir);
+	r = record_key_open(path, false, &fs->key);
+	if (r == -ENOENT && !fs->opt.key) {
+		if (!share_is_new)
+			log_warning("the key of '%s' was not in '%s': with the new one the records of files locked before cannot be "
+				    "verified, they stay locked and are refused with EIO; restore the key from your backup",
+				    fs->share, fs->state_dir);
+		r = record_key_open(path, true, &fs->key);
+	}
+	if (r == -ENOENT)
+		complain("there is no key '%s': make one with 'head -c 32 /dev/urandom' and mode 0600, the same for all gateways", path);
+	else if (r == -EPERM)
+		complain("the key '%s' can be read by others: chmod 600 it", path);
+	else if (r == -EBADMSG)
+		complain("the key '%s' is not 32 bytes long: restore it from your backup", path);
+	else if (r < 0)
+		complain("cannot open the key '%s': %s", path, strerror(-r));
+	return r;
+}
+
+static char *read_boot_id(char *buf, size_t len_bytes)
+{
+	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
+
+	*buf = '\0';
+	if (f && fgets(buf, len_bytes, f))
+		buf[strcspn(buf, "\n")] = '\0';
+	if (f)
+		fclose(f);
+	return buf;
+}
+
+/* After a lost database, or a machine that went down while the share was mounted, rows may be missing. */
+static int note_start(struct wormfs *fs, bool ledger_is_new, bool share_is_new)
+{
+	char boot_id[64], *value = NULL;
+	bool missing = ledger_is_new && !share_is_new;
+	int r;
+
+	read_boot_id(boot_id, sizeof(boot_id));
+	if (ledger_meta_get(fs->ledger, "mounted", &value) == 0) {
+		missing |= *value && strcmp(value, boot_id) != 0;
+		free(value);
+	}
+	r = missing ? ledger_meta_set(fs->ledger, "needs_reindex", "1") : 0;
+	if (r == 0)
+		r = ledger_meta_set(fs->ledger, "mounted", boot_id);
+	if (r < 0)
+		complain("cannot write to the ledger in '%s': %s", fs->state_dir, ledger_error(fs->ledger));
+	return r;
+}
+
+static int load_flags(struct wormfs *fs)
+{
+	struct ledger_filter all = { 0 };
+	char *value;
+	uint64_t n;
+	int r;
+
+	r = ledger_count(fs->ledger, &all, &n);
+	if (r < 0) {
+		complain("cannot read the ledger in '%s': %s; move it away, mount, and 'wormctl reindex' builds a new one",
+			 fs->state_dir, ledger_error(fs->ledger));
+		return r;
+	}
+	atomic_store(&fs->ledger_rows, n > 0);
+	if (ledger_meta_get(fs->ledger, "unpinned_locks", &value) == 0) {
+		atomic_store(&fs->unpinned_locks, *value == '1');
+		free(value);
+	}
+	return 0;
+}
+
+int state_open(struct wormfs *fs)
+{
+	bool share_is_new, ledger_is_new = false;
+	int r;
+
+	r = find_id(fs, &share_is_new);
+	if (r == 0)
+		r = open_state_dir(fs);
+	if (r == 0)
+		r = lock_share(fs);
+	if (r == 0)
+		r = open_ledger(fs, &ledger_is_new);
+	if (r == 0)
+		r = open_key(fs, share_is_new);
+	if (r < 0)
+		return r;
+	r = journal_open(fs->state_dir, &fs->journal);
+	if (r < 0) {
+		complain("cannot open the journal '%s/" JOURNAL_FILE "': %s", fs->state_dir, strerror(-r));
+		return r;
+	}
+	r = clock_source_open(fs->opt.clock, &fs->clock);
+	if (r < 0) {
+		complain("cannot use clock=%s: %s", fs->opt.clock, strerror(-r));
+		return r;
+	}
+	if (share_is_new && fs->lower.xattr) {
+		r = lower_setxattr(fs->root_fd, lower_xattr_share(fs->ns), fs->share_id, strlen(fs->share_id), 0);
+		if (r < 0 && !(r == -EROFS && fs->opt.ro)) {
+			complain("cannot write the id of '%s' (xattr %s): %s", fs->share, lower_xattr_share(fs->ns), strerror(-r));
+			return r;
+		}
+	}
+	r = note_start(fs, ledger_is_new, share_is_new);
+	return r < 0 ? r : load_flags(fs);
+}
+
+void state_close(struct wormfs *fs, bool clean)
+{
+	if (fs->ledger && clean && ledger_meta_set(fs->ledger, "mounted", "") < 0)
+		log_warning("cannot note the clean end in the ledger: %s, the next mount looks for missing rows", ledger_error(fs->ledger));
+	journal_close(fs->journal);
+	record_key_close(fs->key);
+	ledger_close(fs->ledger);
+	clock_source_close(fs->clock);
+	if (fs->state_lock_fd > 0)
+		close(fs->state_lock_fd);
+}
+
+bool state_needs_reindex(struct wormfs *fs)
+{
+	struct committer_status status;
+	bool needed = false;
+	char *value;
+
+	if (ledger_meta_get(fs->ledger, "needs_reindex", &value) == 0) {
+		needed = *value == '1';
+		free(value);
+	}
+	committer_status(fs->committer, &status);
+	return needed || status.dropped > 0;
+}
+
+static void log_problem(void *arg, const char *path, const char *what)
+{
+	log_warning("reindex: '%s': %s", path, what);
+}
+
+int state_reindex(struct wormfs *fs, int (*progress)(void *arg, const struct reindex_stats *so_far), void *arg,
+		  struct reindex_stats *ret_stats)
+{
+	static atomic_bool running;
+	struct committer_status before;
+	int r;
+
+	if (atomic_exchange(&running, true))
+		return -EBUSY;
+	committer_status(fs->committer, &before);
+	r = reindex(fs->ledger, fs->key, fs->root_fd, fs->ns, log_problem, progress, arg, ret_stats);
+	if (r == 0) {
+		if (ret_stats->locked > 0)
+			atomic_store(&fs->ledger_rows, true);
+		committer_forget_dropped(fs->committer, before.dropped);
+		r = ledger_meta_set(fs->ledger, "needs_reindex", "");
+		if (r == 0 && ret_stats->errors == 0) {
+			r = ledger_meta_set(fs->ledger, "unpinned_locks", "");
+			if (r == 0)
+				atomic_store(&fs->unpinned_locks, false);
+		}
+	}
+	atomic_store(&running, false);
+	return r;
+}

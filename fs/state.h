@@ -1,0 +1,25 @@
+/* The state directory of a share: who it is, its ledger, journal and key, and the locks that keep a
+ * second daemon away. */
+#ifndef WORMFS_STATE_H
+#define WORMFS_STATE_H
+
+#include "fs/wormfs.h"
+
+/* Opens or makes everything in it; fs->root_fd, ns and lower are set. -errno after one line on stderr
+ * that says what, which, and what to do. */
+int state_open(struct wormfs *fs);
+/* `clean`: everything that was locked is in the ledger. */
+void state_close(struct wormfs *fs, bool clean);
+
+/* The ledger may lack locks (lost database, power cut): true until a reindex. */
+bool state_needs_reindex(struct wormfs *fs);
+
+/* Rebuilds the ledger from the files; one at a time (-EBUSY). */
+struct reindex_stats;
+int state_reindex(struct wormfs *fs, int (*progress)(void *arg, const struct reindex_stats *so_far), void *arg,
+		  struct reindex_stats *ret_stats);
+
+/* One line on stderr: "wormfs: " and the text. For everything that ends in exit 2. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,93 @@
+/* The daemon's one object: what a mounted share is made of. Made by main.c, read by every module;
+ * after `ready` only the fields that name a lock change.
+ *
+ * Lock order: rename_lock, then inode.lock (two of them: by address), then one of the leaves: the inode
+ * table's shards, names_lock, the descriptor cache, the ledger, the journal. No lock is held across
+ * fuse_reply_*(): after the reply a FORGET may come. */
+#ifndef WORMFS_WORMFS_H
+#define WORMFS_WORMFS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "fs/guard.h"
+#include "fs/options.h"
+#include "lockstore/clock.h"
+#include "lockstore/committer.h"
+#include "lockstore/journal.h"
+#include "lockstore/ledger.h"
+#include "lockstore/lower.h"
+#include "lockstore/record.h"
+
+struct fuse_session;
+struct inode_table;
+struct descriptor_cache;
+struct staging;
+struct linger;
+struct control;
+
+/* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
+struct lower_features {
+	bool xattr;		/* records on the files; else the ledger is written in the close path */
+	bool handles;		/* open_by_handle_at works; else an inode keeps a descriptor */
+	bool leases;		/* F_SETLEASE tells whether somebody can still write; else no passthrough for writers */
+	bool birth_time;
+	bool fine_times;	/* two changes of a file never leave the same ctime (multigrain, Linux 6.13) */
+	char filesystem[32];	/* "ext4", or the magic number */
+};
+
+struct wormfs {
+	struct options opt;
+	char *share;		/* absolute path, resolved */
+	char *mountpoint;	/* likewise */
+	char *state_dir;	/* likewise */
+	char share_id[40];	/* UUID, on the share's root */
+	bool shared;		/* others change the share below this mount */
+	bool is_root;		/* callers' ids can be taken on */
+	enum lower_namespace ns;
+	struct lower_features lower;
+
+	int root_fd;		/* O_DIRECTORY of the share, opened before the mount covers it */
+	dev_t root_dev;
+	double timeout_s;	/* of names and attributes in the kernel */
+
+	struct fuse_session *se;
+	bool io_uring, passthrough, splice;	/* in use; why not is in the text beside it */
+	char io_uring_why[120], passthrough_why[120];
+
+	struct inode_table *inodes;
+	struct descriptor_cache *descriptors;
+	struct staging *staging;
+	struct record_key *key;
+	struct clock_source *clock;
+	struct ledger *ledger;
+	struct journal *journal;
+	struct committer *committer;
+	struct linger *linger;
+	struct control *control;
+	int state_lock_fd;	/* flock(2) */
+
+	/* Held for reading by whoever locks a file (the directories above must stand still while they
+	 * are pinned) or renames a file; for writing by whoever renames a directory. */
+	pthread_rwlock_t rename_lock;
+	/* inode.parent, inode.name and inode.aliases of every inode. */
+	pthread_mutex_t names_lock;
+	/* Serial numbers: [serial_next, serial_end) are reserved in the ledger. */
+	pthread_mutex_t serial_lock;
+	uint64_t serial_next, serial_end;
+
+	atomic_uint pin_epoch;		/* pins that inodes remember from an older one count for nothing */
+	atomic_bool ledger_rows;	/* the ledger has, or had, a row: "no record" must be asked there, too */
+	atomic_bool unpinned_locks;	/* a file was locked whose directory nobody knew: ask all directories */
+	atomic_bool ledger_failed;	/* a look-up failed: said once */
+
+	/* Since mount, for the status command. */
+	atomic_ullong n_locked;
+	atomic_uint n_writers, n_closing, n_bad_records, n_suspect;
+	atomic_ullong n_refused[GUARD_OPS];
+};
+
+#endif

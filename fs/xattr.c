@@ -1,0 +1,169 @@
+/* Extended attributes: the lower file's own pass through, ours on the lower file stay hidden, and
+ * user.worm.* is how the lock is seen and asked for through the mount. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/xattr.h>
+
+#include "fs/descriptor.h"
+#include "fs/lock.h"
+#include "fs/ops.h"
+#include "fs/request.h"
+#include "lockstore/control.h"
+
+#define XATTR_LIST_MAX_BYTES 65536	/* XATTR_LIST_MAX, linux/limits.h */
+
+static bool is_worm(const char *name)
+{
+	return strncmp(name, XATTR_WORM_PREFIX, strlen(XATTR_WORM_PREFIX)) == 0;
+}
+
+/* size 0 asks how long it is. */
+static void reply_value(fuse_req_t req, const void *value, ssize_t n, size_t size)
+{
+	if (n < 0)
+		fuse_reply_err(req, -n);
+	else if (size == 0)
+		fuse_reply_xattr(req, n);
+	else if ((size_t)n > size)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, n);
+}
+
+void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	char *value = NULL;
+	ssize_t n;
+	int fd;
+
+	if (!ino) {
+		n = -ESTALE;
+	} else if (is_worm(name)) {
+		n = request_attribute(fs, ino, name + strlen(XATTR_WORM_PREFIX), &value);
+		if (n == 0)
+			n = strlen(value);
+	} else if (lower_xattr_is_ours(name)) {
+		n = -ENODATA;
+	} else if (size && !(value = malloc(size))) {
+		n = -ENOMEM;
+	} else {
+		fd = descriptor_get(fs, ino);
+		n = fd < 0 ? fd : lower_getxattr(fd, name, value, size);
+		if (fd >= 0)
+			descriptor_put(fs, ino, fd);
+	}
+	inode_put(fs, ino);
+	reply_value(req, value, n, size);
+	free(value);
+}
+
+/* A request of the caller, whom the kernel let through: user.* attributes may be set by who may write the file. */
+static int set_worm(struct wormfs *fs, struct inode *ino, const char *name, const char *value, size_t size)
+{
+	char text[RETENTION_TEXT_BYTES * 2];
+	int64_t until_s;
+	int r;
+
+	name += strlen(XATTR_WORM_PREFIX);
+	if (strcmp(name, "commit") == 0)
+		return size == 1 && value[0] == '1' ? lock_commit(fs, ino) : -EINVAL;
+	if (strcmp(name, "until") != 0)
+		return -EPERM;
+	if (size >= sizeof(text))
+		return -EINVAL;
+	memcpy(text, value, size);
+	text[size] = '\0';
+	r = request_extend(fs, ino, text, &until_s);
+	return r;
+}
+
+/* One place for set and remove: the guard, the change, and the writers' stamps around it. */
+static int change_lower(struct wormfs *fs, struct inode *ino, const char *name, const char *value, size_t size, int flags)
+{
+	struct data_stamp before;
+	int fd, r;
+
+	if (lower_xattr_is_ours(name))
+		return -EPERM;
+	pthread_mutex_lock(&ino->lock);
+	r = lock_check_locked(fs, ino, GUARD_SETXATTR);
+	fd = r < 0 ? r : descriptor_get(fs, ino);
+	if (fd >= 0) {
+		lock_metadata_before_locked(fs, ino, &before);
+		r = value ? lower_setxattr(fd, name, value, size, flags) : lower_removexattr(fd, name);
+		lock_metadata_after_locked(fs, ino, &before, false);
+		descriptor_put(fs, ino, fd);
+	} else {
+		r = fd;
+	}
+	pthread_mutex_unlock(&ino->lock);
+	return r;
+}
+
+void op_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value, size_t size, int flags)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	int r;
+
+	if (!ino)
+		r = -ESTALE;
+	else if (is_worm(name))
+		r = set_worm(fs, ino, name, value, size);
+	else
+		r = change_lower(fs, ino, name, value ? value : "", size, flags);
+	inode_put(fs, ino);
+	fuse_reply_err(req, -r);
+}
+
+void op_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	int r;
+
+	if (!ino)
+		r = -ESTALE;
+	else
+		r = is_worm(name) ? -EPERM : change_lower(fs, ino, name, NULL, 0, 0);
+	inode_put(fs, ino);
+	fuse_reply_err(req, -r);
+}
+
+/* Takes out what clients may not see; user.worm.* is not in it: a copy would try to set it. */
+static size_t filter_list(char *list, size_t len)
+{
+	char *in = list, *out = list, *end = list + len;
+
+	while (in < end) {
+		size_t n = strlen(in) + 1;
+
+		if (!lower_xattr_is_ours(in) && !is_worm(in)) {
+			memmove(out, in, n);
+			out += n;
+		}
+		in += n;
+	}
+	return out - list;
+}
+
+void op_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size)
+{
+	struct wormfs *fs = fuse_req_userdata(req);
+	struct inode *ino = inode_get(fs, nodeid);
+	char *list = malloc(XATTR_LIST_MAX_BYTES);
+	ssize_t n;
+	int fd;
+
+	fd = !ino ? -ESTALE : !list ? -ENOMEM : descriptor_get(fs, ino);
+	n = fd < 0 ? fd : lower_listxattr(fd, list, XATTR_LIST_MAX_BYTES);
+	if (fd >= 0)
+		descriptor_put(fs, ino, fd);
+	if (n > 0)
+		n = filter_list(list, n);
+	inode_put(fs, ino);
+	reply_value(req, list, n, size);
+	free(list);
+}
