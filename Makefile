@@ -96,6 +96,112 @@ setup-bench:
 setup-test:
 	@$(SETUP) test
 
+# The integration suite with these mount options; the first is what a user gets.
+PYTEST = $(PYTHON) -m pytest -q -rs -p no:cacheprovider
+TRANSPORTS := io_uring=no passthrough=no io_uring=no,passthrough=no io_uring=no,passthrough=no,splice=no
+# What the other combinations run of it: everything that a transport can change.
+TRANSPORT_TESTS := test_lock.py test_mapping.py test_race.py test_staging.py test_tmpfile.py test_posix.py
+SAN_ENV = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+SAN_ROUNDS = WORMFS_TEST_ROUNDS=2000 WORMFS_TEST_KILLS=4 WORMFS_TEST_FILES=5000 WORMFS_TEST_DEADLINE=60
+SUITES := tests/suites/run.sh
+
+## run: install, build, and mount wormfs over SHARE=/some/dir in the foreground; OPTIONS=mount options
+run: setup-build
+	@test -n '$(SHARE)' || { echo 'make run: which directory? make run SHARE=/some/dir' >&2; exit 2; }
+	@$(MAKE) --no-print-directory programs
+	@scripts/run.sh '$(BUILD)' '$(SHARE)' '$(OPTIONS)'
+
+## check: install, build, and run the unit tests and the integration tests (root: on real mounts)
+check: setup-test
+	@$(MAKE) --no-print-directory programs tests-bin
+	@set -e; for t in $(UNIT_BIN); do $$t; done
+	WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration
+
+## check-transports: the tests that a transport can change, in every combination and with the distribution's libfuse
+check-transports: setup-test
+	@$(MAKE) --no-print-directory programs tests-bin
+	@set -e; for t in $(TRANSPORTS); do echo "== $$t"; \
+		WORMFS=$(BUILD)/wormfs WORMFS_TEST_OPTIONS=$$t $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS)); done
+	@echo "== the distribution's libfuse"
+	@$(MAKE) --no-print-directory BUILD=$(BUILD)-distribution LIBFUSE=system programs tests-bin
+	@WORMFS=$(BUILD)-distribution/wormfs WORMCTL=$(BUILD)-distribution/wormctl \
+		$(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS))
+
+## check-asan, check-tsan: unit and integration tests under the address and undefined, or thread sanitizer
+check-asan: setup-test
+	@$(MAKE) --no-print-directory BUILD=build-asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer' sanitized
+check-tsan: setup-test
+	@$(MAKE) --no-print-directory BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -fno-omit-frame-pointer' sanitized
+
+sanitized: programs tests-bin
+	@set -e; for t in $(UNIT_BIN); do $(SAN_ENV) $$t; done
+	$(SAN_ENV) $(SAN_ROUNDS) WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration
+
+## suites: outside programs and crashes on a mount (kill, power loss, snapshots, Samba, NFS, user-mode Linux)
+suites:
+	@$(SETUP) suites
+	@$(MAKE) --no-print-directory programs
+	$(SUITES) never kill9 powerloss-ext4 powerloss-xfs snapshots crashpoint errinject users smb nfs stress uml-dm uml-nfsd uml-quota
+	$(SUITES) lock kill9 powerloss-ext4 powerloss-xfs snapshots crashpoint errinject smb
+
+## suites-short: those of them that CI runs
+suites-short:
+	@$(SETUP) suites
+	@$(MAKE) --no-print-directory programs
+	ROUNDS=3 POINTS=1 $(SUITES) never kill9 powerloss-ext4 snapshots crashpoint users nfs uml-nfsd
+	ROUNDS=3 POINTS=1 $(SUITES) lock kill9 powerloss-ext4 powerloss-xfs crashpoint errinject
+
+## soak: the long versions: 200 kills, 1,000,000 files, 100,000 rounds of every race in every transport
+soak: setup-test
+	@$(MAKE) --no-print-directory programs tests-bin
+	@set -e; for t in '' $(TRANSPORTS); do echo "== $$t"; WORMFS_TEST_SOAK=1 WORMFS_TEST_KILLS=200 WORMFS_TEST_FILES=1000000 \
+		WORMFS_TEST_OPTIONS=$$t WORMFS_TEST_TIMEOUT=3600 WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration; done
+
+FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SECONDS ?= 600
+## fuzz: libFuzzer on records, dates and control paths, FUZZ_SECONDS=600 each
+fuzz: setup-test
+	@mkdir -p $(BUILD)/fuzz
+	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \
+		clang -O1 -g -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -o $(BUILD)/fuzz/$$n $$f \
+			lockstore/record.c lockstore/retention.c lockstore/control.c -lcrypto; \
+		echo "== $$n"; $(BUILD)/fuzz/$$n -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 tests/fuzz/corpus/$$n; done
+
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/wormfs
+COMPLETION_DIR ?= $(PREFIX)/share/bash-completion/completions
+UNIT_DIR ?= $(PREFIX)/lib/systemd/system
+# Where mount(8) looks for it, whatever PREFIX is.
+MOUNT_HELPER_DIR ?= /sbin
+DOCS := $(wildcard README.md LICENSE docs/*.md)
+
+## install: programs, man pages, completion, systemd unit, mount helper; DESTDIR, PREFIX=/usr/local
+install: programs
+	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' $(BUILD)/wormfs $(BUILD)/wormctl
+	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man1' docs/wormctl.1
+	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man8' docs/wormfs.8
+	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)' $(DOCS)
+	install -D -m 644 scripts/completion/wormctl.bash '$(DESTDIR)$(COMPLETION_DIR)/wormctl'
+	install -D -m 644 scripts/completion/wormfs.bash '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
+	install -d '$(DESTDIR)$(UNIT_DIR)' '$(DESTDIR)$(MOUNT_HELPER_DIR)'
+	sed 's,@BINDIR@,$(BINDIR),' scripts/systemd/wormfs@.service >'$(DESTDIR)$(UNIT_DIR)/wormfs@.service'
+	sed 's,@BINDIR@,$(BINDIR),' scripts/mount.wormfs >'$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.wormfs'
+	chmod 644 '$(DESTDIR)$(UNIT_DIR)/wormfs@.service'
+	chmod 755 '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.wormfs'
+	ln -sf mount.wormfs '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.fuse.wormfs'
+
+## uninstall: take away what install put there; shares, locks and state directories stay
+uninstall:
+	rm -f '$(DESTDIR)$(BINDIR)/wormfs' '$(DESTDIR)$(BINDIR)/wormctl'
+	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8'
+	rm -rf '$(DESTDIR)$(DOCDIR)'
+	rm -f '$(DESTDIR)$(COMPLETION_DIR)/wormctl' '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
+	rm -f '$(DESTDIR)$(UNIT_DIR)/wormfs@.service'
+	rm -f '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.wormfs'
+	rm -f '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.fuse.wormfs'
+
 ## clean: remove what was built (not the private libfuse)
 clean:
 	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/*.a
@@ -104,4 +210,12 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile
 
-.PHONY: all programs setup-build setup-test setup-bench tests-bin unit bench clean help
+## ci: what .ci/run runs: check, every transport, both sanitizers, short suites, short fuzzing
+ci: check
+	$(MAKE) --no-print-directory check-transports
+	$(MAKE) --no-print-directory check-asan
+	$(MAKE) --no-print-directory check-tsan
+	$(MAKE) --no-print-directory suites-short
+	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20
+
+.PHONY: run check check-transports check-asan check-tsan sanitized suites suites-short soak fuzz ci all programs setup-build setup-test setup-bench tests-bin unit bench install uninstall clean help

@@ -329,19 +329,20 @@ static void close_all(struct wormfs *fs, bool clean)
 
 	control_stop(fs);
 	linger_stop(fs);
+	/* The share first: who waits to unmount it does not care for our database. */
+	if (fs->descriptors && fs->inodes) {
+		descriptor_cache_close(fs);
+		inode_table_close(fs);
+	}
+	if (fs->root_fd >= 0)
+		close(fs->root_fd);
 	if (fs->committer) {
 		(void)committer_flush(fs->committer, 10000);	/* what is left is in the journal */
 		committer_status(fs->committer, &status);
 		committer_stop(fs->committer);
 	}
-	if (fs->descriptors && fs->inodes) {
-		descriptor_cache_close(fs);
-		inode_table_close(fs);
-	}
 	state_close(fs, clean && status.error == 0 && status.dropped == 0);
 	staging_close(fs->staging);
-	if (fs->root_fd >= 0)
-		close(fs->root_fd);
 	pthread_rwlock_destroy(&fs->rename_lock);
 	pthread_mutex_destroy(&fs->names_lock);
 	pthread_mutex_destroy(&fs->serial_lock);

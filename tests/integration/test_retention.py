@@ -230,11 +230,13 @@ def test_the_owner_may_extend_and_others_may_not(mount):
     assert as_user(BOB, os.getxattr, share.at('a'), 'user.worm.state') == b'retained'
 
 
-def test_the_owner_of_a_file_without_write_bits_may_extend_it_too(mount):
+def test_the_owner_of_a_file_without_write_bits_is_refused_by_the_kernel(mount):
+    """user.* xattrs are for who may write the file (xattr(7)): the daemon is never asked."""
     share = mount(lower_mode=0o777)
     as_user(ALICE, write_file, share.at('a'), b'report', 0o444)
     share.wait_state('a', 'retained')
-    assert as_user(ALICE, ask_until, share.at('a'), '1d') == 'OK'
+    assert as_user(ALICE, ask_until, share.at('a'), '1d') == 'EACCES'
+    assert ask_until(share.at('a'), '1d') == 'OK'
 
 
 # ---- T26: expiry --------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def test_T24_a_nameless_file_that_gets_no_name_leaves_nothing(wormfs):
     assert os.listdir(wormfs.lower) == []
     wait_for('the writers to be gone', lambda: wormfs.info()['writers'] == 0)
     wormfs.must('sync')
-    assert wormfs.info()['problems'] == []
+    assert wormfs.problems() == []
     wormfs.remount()
     assert wormfs.listed() == {}
 

@@ -56,6 +56,7 @@ static void test_file(void **state)
 		{ "a second line moves nothing",       "3600\n7\n", 0 },
 		{ "a fraction moves nothing",          "1.5", 0 },
 		{ "an overflow moves nothing",         "99999999999999999999", 0 },
+		{ "nor does one below",                "-99999999999999999999", 0 },
 		{ "the largest number moves nothing",  "9223372036854775807", 0 },
 		{ "an overlong text moves nothing",    "0000000000000000000000000000000000000001", 0 },
 	};

@@ -345,6 +345,54 @@ static void test_kill(void **state)
 	assert_int_equal(unlink(path_in(dir, JOURNAL_FILE)), 0);
 }
 
+static void mark_until_killed(int ready)
+{
+	struct file_key key = key_of(1);
+	struct lock_record rec = sample;
+	struct journal *journal;
+	journal_slot slot;
+
+	memset(key.bytes, 1, key.len);
+	if (journal_open(dir, &journal) < 0 || journal_add(journal, &key, "", &slot) < 0)
+		_exit(1);
+	for (unsigned n = 0;; n++) {
+		memset(&rec, (int)n, sizeof(rec));
+		journal_mark_locked(journal, slot, &rec, NULL);
+		if (n == 1000 && write(ready, "", 1) != 1)
+			_exit(1);
+	}
+}
+
+/* The numbers in a record belong together, also when they replace others. */
+static void test_kill_while_marking(void **state)
+{
+	for (int i = 0; i < 100; i++) {
+		struct timespec pause = { .tv_nsec = 1000 * (long)(i * 37 % 100) };
+		struct journal *journal;
+		unsigned n = 0;
+		int fds[2], status;
+		pid_t pid;
+		char c;
+
+		assert_int_equal(pipe(fds), 0);
+		(void)unlink(path_in(dir, JOURNAL_FILE));
+		pid = fork();
+		if (pid == 0)
+			mark_until_killed(fds[1]);
+		close(fds[1]);
+		CHECK_INT("it writes", read(fds[0], &c, 1), 1);
+		close(fds[0]);
+		nanosleep(&pause, NULL);
+		assert_int_equal(kill(pid, SIGKILL), 0);
+		assert_true(waitpid(pid, &status, 0) == pid);
+		journal = open_journal();
+		CHECK_INT("every slot is whole", journal_each(journal, check_whole, &n), 0);
+		CHECK_INT("and there", n, 1);
+		journal_close(journal);
+	}
+	assert_int_equal(unlink(path_in(dir, JOURNAL_FILE)), 0);
+}
+
 static void test_full(void **state)
 {
 	struct journal *journal = open_journal();
@@ -447,6 +495,7 @@ int main(void)
 		cmocka_unit_test(test_each_can_be_stopped),
 		cmocka_unit_test(test_what_is_no_journal),
 		cmocka_unit_test(test_kill),
+		cmocka_unit_test(test_kill_while_marking),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_disk_full),
 		cmocka_unit_test(test_threads),

@@ -14,6 +14,7 @@ static int root_fd;
 
 static int set_up(void **state)
 {
+	may_mount();	/* before root_fd is opened: it sees the mounts of its own namespace */
 	dir = temp_dir_make();
 	state_dir = temp_dir_make();
 	ns = geteuid() == 0 ? LOWER_TRUSTED : LOWER_USER;

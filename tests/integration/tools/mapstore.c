@@ -39,11 +39,11 @@ int main(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	while (fgets(line, sizeof(line), stdin)) {
 		line[strcspn(line, "\n")] = '\0';
-		if (sscanf(line, "open %8191[^\n]", text) == 1) {
-			fd = open(text, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-			answer(fd);
-		} else if (sscanf(line, "openro %8191[^\n]", text) == 1) {
+		if (sscanf(line, "openro %8191[^\n]", text) == 1) {
 			fd = open(text, O_RDONLY | O_CLOEXEC);
+			answer(fd);
+		} else if (sscanf(line, "open %8191[^\n]", text) == 1) {
+			fd = open(text, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
 			answer(fd);
 		} else if (sscanf(line, "write %8191[^\n]", text) == 1) {
 			answer(write(fd, text, strlen(text)));

@@ -1,0 +1,54 @@
+# bash completion for wormctl(1); with bash-completion it is loaded by itself.
+
+_wormctl()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local commands='list status commit extend hold release reindex errno-table'
+	local command='' words='' nth=0 i
+
+	COMPREPLY=()
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from) ((i++)) ;;
+		-*) ;;
+		*)
+			if [ -z "$command" ]; then
+				command=${COMP_WORDS[i]}
+			else
+				((nth++))
+			fi ;;
+		esac
+	done
+
+	case $prev in
+	--state) words='retained expired held' ;;
+	--uid) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
+	--hold | --expires-before | --rule) return ;;
+	--state-dir)
+		compopt -o filenames
+		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+		return ;;
+	--key | --files-from) ;;
+	*)
+		case $command:$cur in
+		:-*) words='--state-dir --key --json --help --version' ;;
+		:*) words=$commands ;;
+		list:-*) words='--state --hold --uid --expires-before --rule --json --count --null --header --state-dir --help' ;;
+		status:-*) words='--json --state-dir --key --help' ;;
+		commit:-* | extend:-* | hold:-* | release:-*)
+			words='--recursive --files-from --null --json --state-dir --help' ;;
+		reindex:-*) words='--json --state-dir --key --help' ;;
+		errno-table:*) words='--help' ;;
+		extend:*) [ "$nth" -gt 0 ] || words='30d 6mo 1y 7y 10y infinite' ;;
+		hold:* | release:*) [ "$nth" -gt 0 ] || return ;;
+		esac ;;
+	esac
+	if [ -n "$words" ]; then
+		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+		return
+	fi
+	compopt -o filenames
+	mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+}
+
+complete -F _wormctl wormctl

@@ -1,0 +1,54 @@
+# bash completion for wormfs(8); with bash-completion it is loaded by itself.
+
+_wormfs()
+{
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+	local options='commit= retention= min= max= mode= hold= staging= staging_idle= sync= shared= state= key=
+		clock= passthrough= io_uring= splice= threads= uring_depth= descriptors= xattr= allow_other
+		no_allow_other ro noatime nodev nosuid noexec dev suid exec remount'
+	local i list last name before values=''
+
+	COMPREPLY=()
+	# Bash breaks words at "=" and ":": what -o got so far is put together again.
+	list=$cur
+	for ((i = COMP_CWORD - 1; i > 0; i--)); do
+		[ "${COMP_WORDS[i]}" = -o ] && break
+		list=${COMP_WORDS[i]}$list
+	done
+	if [ "$i" -gt 0 ]; then
+		last=${list##*,}
+		name=${last%%=*}
+		case $last in
+		commit=*) values='close idle: explicit never' ;;
+		retention=*) values='30d 1y 7y 10y infinite unspecified' ;;
+		mode=*) values='governance compliance' ;;
+		sync=*) values='follow close' ;;
+		shared=*) values='auto no yes' ;;
+		passthrough=* | io_uring=* | splice=*) values='auto no' ;;
+		xattr=*) values='auto trusted user' ;;
+		clock=*) values='wall file:' ;;
+		state=* | key=*)
+			compopt -o filenames
+			mapfile -t COMPREPLY < <(compgen -f -- "${last#*=}")
+			return ;;
+		*=*) return ;;
+		esac
+		compopt -o nospace
+		if [ -n "$values" ]; then
+			[ "$prev" = "$name" ] && cur=''	# the word is the "=" itself
+			mapfile -t COMPREPLY < <(compgen -W "$values" -- "${cur##*=}")
+		else
+			before=${cur%"${cur##*,}"}
+			mapfile -t COMPREPLY < <(compgen -P "$before" -W "$options" -- "${cur##*,}")
+		fi
+		return
+	fi
+	if [[ $cur == -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -W '-f -d -o --foreground --debug --help --version' -- "$cur")
+		return
+	fi
+	compopt -o filenames
+	mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+}
+
+complete -F _wormfs wormfs
