@@ -15,7 +15,7 @@
 
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
 
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+#if LIBFUSE_HAS_PASSTHROUGH
 static bool offers(struct fuse_conn_info *conn, uint64_t flag)
 {
 	return conn->capable_ext & flag;
@@ -29,11 +29,6 @@ static void want(struct fuse_conn_info *conn, uint64_t flag, bool on)
 		fuse_unset_feature_flag(conn, flag);
 }
 #else
-static bool offers(struct fuse_conn_info *conn, uint64_t flag)
-{
-	return conn->capable & flag;
-}
-
 static void want(struct fuse_conn_info *conn, uint64_t flag, bool on)
 {
 	if (!on)
@@ -95,7 +90,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_CACHE_SYMLINKS, !fs->shared);
 	want(conn, FUSE_CAP_POSIX_ACL, fs->is_root);
 	/* Without it the kernel asks for security.capability before every write, also with passthrough. */
+#ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, fs->is_root);
+#endif
 	want(conn, FUSE_CAP_AUTO_INVAL_DATA, fs->shared);
 	want(conn, FUSE_CAP_SPLICE_READ, fs->splice);
 	want(conn, FUSE_CAP_SPLICE_WRITE, fs->splice);

@@ -28,6 +28,7 @@ struct list {
 	const char *shown;		/* what its rows are shown under */
 	size_t prefix_len;		/* of the row's path, that `shown` stands for */
 	struct share *share;
+	json_t *share_name;		/* of its root directory, or null */
 	struct ledger *ledger;
 };
 
@@ -83,15 +84,17 @@ static json_t *holds_of(struct list *list, const struct ledger_row *row)
 	return holds;
 }
 
-static int print_row_json(struct list *list, const struct ledger_row *row, const char *path)
+/* A record for programs: the path as ledger and daemon know it, and the directory that it counts from. */
+static int print_row_json(struct list *list, const struct ledger_row *row)
 {
 	char until[RETENTION_TEXT_BYTES], committed[RETENTION_TEXT_BYTES], digest[65];
 	json_t *object = json_object();
 
-	if (!object || json_set_path(object, path) < 0) {
+	if (!object || json_set_path(object, row->path) < 0) {
 		json_decref(object);
 		return -ENOMEM;
 	}
+	json_object_set_nocheck(object, "share", list->share_name);
 	retention_format_until(row->rec.until_s, until);
 	retention_format_until(row->rec.committed_s, committed);
 	json_object_set_new_nocheck(object, "state", json_string(state_name(list, row)));
@@ -126,22 +129,25 @@ static void print_header(struct list *list)
 static int on_row(void *arg, const struct ledger_row *row)
 {
 	struct list *list = arg;
-	char *path = shown_path(list, row->path);
-	int r = 0;
+	char *path;
+	int r;
 
+	list->found++;
+	if (list->ctl->json) {
+		r = print_row_json(list, row);
+		return r < 0 ? r : ferror(stdout) ? -EPIPE : 0;
+	}
+	path = shown_path(list, row->path);
 	if (!path)
 		return -ENOMEM;
-	list->found++;
 	if (list->nul) {
 		fwrite(path, strlen(path) + 1, 1, stdout);
-	} else if (list->ctl->json) {
-		r = print_row_json(list, row, path);
 	} else {
 		print_header(list);
 		print_row(list, row, path);
 	}
 	free(path);
-	return r < 0 ? r : ferror(stdout) ? -EPIPE : 0;
+	return ferror(stdout) ? -EPIPE : 0;
 }
 
 /* The date or period against the daemon's clock, so that it means what `extend` means. */
@@ -157,6 +163,14 @@ static void set_expiry(struct list *list, int64_t now_s)
 	list->filter.expires_before_s = retention_until(&before, now_s);
 }
 
+/* Where the paths of the ledger begin: with a bind mount of a part of it, not where we look from. */
+static json_t *name_of(const struct share *share)
+{
+	const char *root = *share->inside ? json_get_text(share->mount, "mountpoint") : share->dir;
+
+	return *root ? json_text(root) : json_null();
+}
+
 static int list_ledger(struct list *list, struct failure *f)
 {
 	struct failure lag;
@@ -169,6 +183,7 @@ static int list_ledger(struct list *list, struct failure *f)
 	if (r < 0)
 		return r;
 	set_expiry(list, share_now_s(list->share));
+	list->share_name = name_of(list->share);
 	if (list->count_only) {
 		r = ledger_count(list->ledger, &list->filter, &count);
 		if (r == 0)
@@ -181,6 +196,7 @@ static int list_ledger(struct list *list, struct failure *f)
 	if (r < 0)
 		fail(f, r, "cannot read the ledger of %s: %s", quoted(list->share->dir), r == -ENOMEM ? strerror(ENOMEM) :
 		     ledger_error(list->ledger));
+	json_decref(list->share_name);
 	ledger_close(list->ledger);
 	return r;
 }
@@ -421,9 +437,10 @@ const struct command command_list = {
 	"      --expires-before DATE\n"
 	"                     until a date earlier than 2030-01-01 (UTC), or 90d (from now)\n"
 	"      --rule NAME    locked by this rule; \"-\" is the mount's options\n"
-	"      --json         one JSON object a line: path, state, until, mode, holds (names),\n"
-	"                     hold_count, size, committed, rule, serial, uid, gid, sha256; and\n"
-	"                     path_encoded (bytes as %XX) where the path is not UTF-8\n"
+	"      --json         one JSON object a line: path (from the share's root), share (the root),\n"
+	"                     state, until, mode, holds (names), hold_count, size, committed, rule,\n"
+	"                     serial, uid, gid, sha256; and path_encoded (bytes as %XX) where the path\n"
+	"                     is not UTF-8\n"
 	"      --count        only the number of files\n"
 	"  -0, --null         only the names, as they are, each ended by NUL: for xargs -0 and\n"
 	"                     wormctl hold --files-from - -0\n"

@@ -178,23 +178,24 @@ class Mounted:
 
     def cpu_s(self):
         """What the server has used so far, ended threads left out."""
+        if self.proc is None:
+            return 0.0
         files = Path(f"/proc/{self.proc.pid}/task").glob("*/schedstat")
         return sum(int((read_text(f).split() or ["0"])[0]) for f in files) / 1e9
 
     def settle(self):
         """Waits until the server rests, so that what it does later than its answers (ledger,
         digests) is not at the next one's cost. Returns the CPU seconds which that took."""
-        if self.proc is None:
-            return 0.0
         first = last = self.cpu_s()
         until = time.monotonic() + SETTLE_S
-        while time.monotonic() < until:
+        while self.proc and time.monotonic() < until:
             time.sleep(0.02)
             now = self.cpu_s()
             if now - last < 0.001:
                 return max(0.0, now - first)
             last = now
-        say(f"{self.contender.name}: still busy {SETTLE_S} s after a phase")
+        if self.proc:
+            say(f"{self.contender.name}: still busy {SETTLE_S} s after a phase")
         return max(0.0, last - first)
 
     def abort(self):
@@ -239,6 +240,7 @@ class Step:
         self.about = about
         self.unit = unit
         self.pinned = pinned  # worker and server on one CPU
+        self.passes = int(args[args.index("-p") + 1]) if "-p" in args else 1
 
 
 WRITERS = ("create", "seqwrite", "randwrite", "tree")
@@ -433,7 +435,11 @@ class Bench:
                             drop_caches()
                         if step.worker in WRITERS:
                             touch_memory(2 * self.data_mib if step.worker == "seqwrite" else 32)
+                        before = m.cpu_s()
                         got = fsbench(m, step)
+                        passes = step.passes + ("-w" in step.args)
+                        got["server_cpu_us"] = max(0.0, m.cpu_s() - before) * 1e6 / (
+                            got["ops"] / step.passes * passes)
                         got["after_cpu_s"] = m.settle() if step.worker in WRITERS else 0.0
                         if m.contender.locks and step.name.startswith("create/"):
                             m.check_locked(m.mnt / step.where / "t0" / "f0")
@@ -455,7 +461,7 @@ class Bench:
 
 def summary(results, asked):
     """Medians, and the runs that they are made of."""
-    keys = ("ops_s", "mb_s", "p50_us", "p99_us", "after_cpu_s")
+    keys = ("ops_s", "mb_s", "p50_us", "p99_us", "cpu_us", "server_cpu_us", "after_cpu_s")
     return {base: {phase: {name: {
         **{k: round(statistics.median(r[k] for r in reps.values()), 3) for k in keys},
         "runs": {str(rep): {k: r[k] for k in keys} for rep, r in reps.items()}}
@@ -510,6 +516,9 @@ def print_tables(result):
                 "mb_s" if units[p]["unit"] == "mb" else "ops_s"))))
         table(f"{base}: p50/p99, us", head, rows(
             lambda p, cells, n: f"{short(cells[n]['p50_us'])}/{short(cells[n]['p99_us'])}"
+            if n in cells else "-"))
+        table(f"{base}: CPU us per operation, caller + server", head, rows(
+            lambda p, cells, n: f"{cells[n]['cpu_us']:.3g}+{cells[n]['server_cpu_us']:.3g}"
             if n in cells else "-"))
         rest = [(p, n, cells[n]["after_cpu_s"]) for p, cells in phases.items() for n in cells]
         for p, n, s in rest:

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -65,7 +66,9 @@ struct phase {
 };
 
 static pthread_barrier_t start_line;
-static uint64_t start_ns;	/* written by the main thread before the start line is passed */
+/* Written by the main thread before the start line is passed. */
+static uint64_t start_ns;
+static double start_cpu_s;
 
 static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...)
 {
@@ -86,6 +89,15 @@ static uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static double cpu_s(void)
+{
+	struct rusage ru;
+
+	getrusage(RUSAGE_SELF, &ru);
+	return (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
+			(double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
 }
 
 /* Notes one operation that began at `since`; returns now. */
@@ -425,6 +437,7 @@ static int cmp_u32(const void *a, const void *b)
 
 static void report(const struct options *opt, const struct phase *phase, struct worker *w)
 {
+	double used_s = cpu_s() - start_cpu_s;
 	uint64_t end = 0, bytes = 0;
 	size_t n = 0, at = 0;
 	uint32_t *all;
@@ -446,10 +459,10 @@ static void report(const struct options *opt, const struct phase *phase, struct 
 	qsort(all, n, sizeof(*all), cmp_u32);
 	s = (double)(end - start_ns) / 1e9;
 	printf("{\"phase\": \"%s\", \"threads\": %u, \"ops\": %zu, \"bytes\": %llu, \"seconds\": %.6f, "
-			"\"ops_s\": %.1f, \"mb_s\": %.2f, \"p50_us\": %.2f, \"p99_us\": %.2f}\n",
+			"\"ops_s\": %.1f, \"mb_s\": %.2f, \"p50_us\": %.2f, \"p99_us\": %.2f, \"cpu_us\": %.2f}\n",
 			phase->name, opt->threads, n, (unsigned long long)bytes, s,
 			(double)n / s, (double)bytes / s / 1e6,
-			all[n / 2] / 1e3, all[n * 99 / 100] / 1e3);
+			all[n / 2] / 1e3, all[n * 99 / 100] / 1e3, used_s * 1e6 / (double)n);
 	free(all);
 }
 
@@ -514,6 +527,7 @@ int main(int argc, char **argv)
 			die("thread");
 	}
 	pthread_barrier_wait(&start_line);
+	start_cpu_s = cpu_s();
 	start_ns = now_ns();
 	pthread_barrier_wait(&start_line);
 	for (unsigned i = 0; i < opt.threads; i++)
