@@ -20,9 +20,10 @@
 #define SYS_fchmodat2 452	/* Linux 6.6 */
 #endif
 
-static struct handle *handle_of(struct fuse_file_info *fi, const struct inode *ino)
+/* NULL: by path, or a directory. */
+static struct handle *file_handle_of(struct fuse_file_info *fi, const struct inode *ino)
 {
-	return fi && S_ISREG(ino->type) ? (struct handle *)(uintptr_t)fi->fh : NULL;
+	return fi && S_ISREG(ino->type) ? handle_of(fi->fh) : NULL;
 }
 
 static int stat_inode(struct wormfs *fs, struct inode *ino, struct handle *h, struct stat *ret_st)
@@ -60,7 +61,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	struct stat st;
 	int r;
 
-	r = ino ? stat_inode(fs, ino, handle_of(fi, ino), &st) : -ESTALE;
+	r = ino ? stat_inode(fs, ino, file_handle_of(fi, ino), &st) : -ESTALE;
 	if (r == 0)
 		timeout_s = timeout_of(fs, ino);
 	inode_put(fs, ino);
@@ -266,7 +267,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 	if (to_set & FUSE_SET_ATTR_MODE)	/* may lock the file */
 		pthread_rwlock_rdlock(&fs->rename_lock);
 	pthread_mutex_lock(&ino->lock);
-	r = setattr_locked(fs, req, ino, handle_of(fi, ino), attr, to_set, &st);
+	r = setattr_locked(fs, req, ino, file_handle_of(fi, ino), attr, to_set, &st);
 	timeout_s = S_ISREG(ino->type) ? attr_timeout_locked(fs, ino) : fs->timeout_s;
 	pthread_mutex_unlock(&ino->lock);
 	if (to_set & FUSE_SET_ATTR_MODE)

@@ -12,11 +12,6 @@
 #include "fs/log.h"
 #include "fs/ops.h"
 
-static struct handle *handle_of(struct fuse_file_info *fi)
-{
-	return (struct handle *)(uintptr_t)fi->fh;
-}
-
 int handle_lower_flags(int flags)
 {
 	/* O_DIRECT: the kernel has done what it means for the page cache above; our buffers are not
@@ -108,7 +103,7 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 	h->next = ino->handles;
 	ino->handles = h;
 
-	fi->fh = (uintptr_t)h;
+	fi->fh = handle_publish(h);
 #if LIBFUSE_HAS_PASSTHROUGH
 	fi->backing_id = h->passthrough ? ino->backing_id : 0;
 #endif
@@ -334,7 +329,7 @@ void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struc
 	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
 
 	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-	buf.buf[0].fd = handle_of(fi)->fd;
+	buf.buf[0].fd = handle_of(fi->fh)->fd;
 	buf.buf[0].pos = offset;
 	fuse_reply_data(req, &buf, fs->splice ? FUSE_BUF_SPLICE_MOVE : FUSE_BUF_NO_SPLICE);
 }
@@ -343,7 +338,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 {
 	struct wormfs *fs = fuse_req_userdata(req);
 	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
-	struct handle *h = handle_of(fi);
+	struct handle *h = handle_of(fi->fh);
 	ssize_t n;
 	int r;
 
@@ -367,20 +362,20 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 
 void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	struct handle *h = handle_of(fi);
+	struct handle *h = handle_of(fi->fh);
 
 	fuse_reply_err(req, h->writer ? -lock_flush(fuse_req_userdata(req), h) : 0);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	handle_close(fuse_req_userdata(req), handle_of(fi));
+	handle_close(fuse_req_userdata(req), handle_of(fi->fh));
 	fuse_reply_err(req, 0);
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
 {
-	struct handle *h = handle_of(fi);
+	struct handle *h = handle_of(fi->fh);
 	int r;
 
 	if (h->writer) {	/* its lock shall be as durable as its data */
@@ -407,7 +402,7 @@ static int check_handle(struct wormfs *fs, struct handle *h, enum guard_op op)
 void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
 	struct wormfs *fs = fuse_req_userdata(req);
-	struct handle *h = handle_of(fi);
+	struct handle *h = handle_of(fi->fh);
 	int r;
 
 	r = check_handle(fs, h, GUARD_FALLOCATE);
@@ -422,7 +417,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 
 void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	off_t at = lseek(handle_of(fi)->fd, offset, whence);
+	off_t at = lseek(handle_of(fi->fh)->fd, offset, whence);
 
 	if (at < 0)
 		fuse_reply_err(req, errno);
@@ -434,7 +429,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct f
 			off_t out_offset, struct fuse_file_info *out_fi, size_t len, int flags)
 {
 	struct wormfs *fs = fuse_req_userdata(req);
-	struct handle *to = handle_of(out_fi);
+	struct handle *to = handle_of(out_fi->fh);
 	ssize_t n = 0;
 	int r;
 
@@ -442,7 +437,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct f
 	if (r == 0)
 		r = credentials_assume(fs, req);
 	if (r == 0) {
-		n = copy_file_range(handle_of(in_fi)->fd, &in_offset, to->fd, &out_offset, len, flags);
+		n = copy_file_range(handle_of(in_fi->fh)->fd, &in_offset, to->fd, &out_offset, len, flags);
 		r = n < 0 ? -errno : 0;
 		credentials_drop(fs);
 	}

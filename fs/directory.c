@@ -2,6 +2,7 @@
  * gives them, so that seekdir and a second reader work as there. */
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -25,6 +26,7 @@ struct linux_dirent64 {		/* getdents(2) */
 struct directory {
 	pthread_mutex_t lock;
 	int fd;
+	atomic_bool ready;		/* as in handle.h */
 	int64_t next;			/* lock: offset of the entry at `at` */
 	size_t at, filled;		/* lock: in buffer */
 	char buffer[BUFFER_BYTES] __attribute__((aligned(8)));
@@ -32,7 +34,10 @@ struct directory {
 
 static struct directory *directory_of(struct fuse_file_info *fi)
 {
-	return (struct directory *)(uintptr_t)fi->fh;
+	struct directory *d = (struct directory *)(uintptr_t)fi->fh;
+
+	(void)atomic_load_explicit(&d->ready, memory_order_acquire);
+	return d;
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
@@ -58,6 +63,7 @@ void op_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	pthread_mutex_init(&d->lock, NULL);
 	d->next = 0;
 	d->at = d->filled = 0;
+	atomic_store_explicit(&d->ready, true, memory_order_release);
 	fi->fh = (uintptr_t)d;
 	/* Only what goes through this mount changes a directory: the kernel may keep what it read. */
 	fi->cache_readdir = !fs->shared;

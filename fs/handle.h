@@ -2,6 +2,7 @@
 #ifndef WORMFS_HANDLE_H
 #define WORMFS_HANDLE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -27,6 +28,24 @@ struct handle {
 	bool synced;			/* the writer asked for stable storage (fsync, O_SYNC) */
 	bool seal_failed;		/* close(2) said so: not tried again at release */
 	struct data_stamp stamp;	/* when it was opened */
+	atomic_bool ready;		/* see handle_of() */
 };
+
+/* A handle goes through the kernel from the thread that opened the file to the one that uses it. The
+ * kernel orders the two; the pair below says so to the compiler and to the thread sanitizer, which
+ * cannot see an order that io_uring makes. */
+static inline uint64_t handle_publish(struct handle *h)
+{
+	atomic_store_explicit(&h->ready, true, memory_order_release);
+	return (uintptr_t)h;
+}
+
+static inline struct handle *handle_of(uint64_t fh)
+{
+	struct handle *h = (struct handle *)(uintptr_t)fh;
+
+	(void)atomic_load_explicit(&h->ready, memory_order_acquire);
+	return h;
+}
 
 #endif

@@ -217,6 +217,7 @@ static void destroy(struct wormfs *fs, struct inode *ino)
 		free(ino->handle);
 		free(ino->name);
 		free(ino->rec);
+		free(ino->mapped);
 		free(ino);
 
 		/* inode_put(parent), as a loop: a tree may be thousands of directories deep. */
@@ -764,6 +765,7 @@ void inode_table_close(struct wormfs *fs)
 				free(ino->handle);
 				free(ino->name);
 				free(ino->rec);
+				free(ino->mapped);
 				pthread_mutex_destroy(&ino->lock);
 				free(ino);
 			}

@@ -20,6 +20,7 @@
 
 struct wormfs;
 struct handle;
+struct data_stamp;
 struct file_handle;
 
 /* What this daemon knows of the lock. */
@@ -66,6 +67,7 @@ struct inode {
 	bool suspect;			/* changed below the mount since it was locked */
 	bool lingering;			/* on the list of linger.c, which holds a reference */
 	struct lock_record *rec;	/* CLOSING and COMMITTED */
+	struct data_stamp *mapped;	/* no writer and not locked, but a mapping still stores: as the last writer left it */
 	struct handle *handles;		/* all open handles */
 	unsigned nwriters;		/* of these, those that may write */
 	journal_slot slot;		/* of the writers, until the ledger has the lock */

@@ -62,11 +62,13 @@ static bool probe_one(struct wormfs *fs, struct lingering *l)
 	struct inode *ino = l->ino;
 	bool done;
 
+	pthread_rwlock_rdlock(&fs->rename_lock);
 	pthread_mutex_lock(&ino->lock);
-	done = ino->phase != LOCK_CLOSING || (ino->nwriters == 0 && lock_settle_locked(fs, ino) == 0);
+	done = (ino->phase != LOCK_CLOSING && !ino->mapped) || (ino->nwriters == 0 && lock_settle_locked(fs, ino) == 0);
 	if (done)
 		ino->lingering = false;
 	pthread_mutex_unlock(&ino->lock);
+	pthread_rwlock_unlock(&fs->rename_lock);
 	return done;
 }
 

@@ -1,6 +1,7 @@
 /* The sweeper: a thread that does what nobody waits for.
- *  - CLOSING files without a writer, but with a mapping that can still store (passthrough): asked again
- *    after 1 ms, then twice as long each time, up to LINGER_MAX_MS.
+ *  - files without a writer, but with a mapping that can still store (passthrough): asked again after 1 ms, 
+ *    then twice as long each time, up to LINGER_MAX_MS. CLOSING ones become COMMITTED, others are locked if
+ *    the mapping changed them.
  *  - files written and not locked (staging names, interrupted writers, commit=idle): locked when they have
  *    been idle long enough. Looked at every second, from the ledger's pending list. */
 #ifndef WORMFS_LINGER_H

@@ -65,7 +65,8 @@ void lock_removed_locked(struct wormfs *fs, struct inode *ino);
 void lock_metadata_before_locked(struct wormfs *fs, struct inode *ino, struct data_stamp *ret_before);
 void lock_metadata_after_locked(struct wormfs *fs, struct inode *ino, const struct data_stamp *before, bool times);
 
-/* Probes a CLOSING file without writers: 0 = it is COMMITTED now, -EBUSY = somebody still can write. */
+/* Probes a file without writers that somebody may still have mapped: 0 = nobody has; if it was CLOSING or the
+ * mapping changed it, it is COMMITTED now. -EBUSY = somebody still can write. Wants rename_lock, too. */
 int lock_settle_locked(struct wormfs *fs, struct inode *ino);
 
 /* What an earlier daemon left in the journal: locks that the ledger lacks, writers that never closed. */

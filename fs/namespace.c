@@ -22,7 +22,7 @@ double entry_timeout(struct wormfs *fs)
 double attr_timeout_locked(struct wormfs *fs, struct inode *ino)
 {
 	/* The kernel does not see what passthrough writes and mappings do to times and sizes. */
-	if (ino->nwriters > 0 || ino->phase == LOCK_CLOSING)
+	if (ino->nwriters > 0 || ino->phase == LOCK_CLOSING || ino->mapped)
 		return 0;
 	if (fs->shared && ino->phase == LOCK_COMMITTED)
 		return 3600;	/* nobody changes it below, only its access time moves */
@@ -364,7 +364,7 @@ static void moved(struct wormfs *fs, const struct rename *rn, bool back)
 
 static int rename_locked(struct wormfs *fs, struct rename *rn)
 {
-	bool sealed = false;
+	bool sealed = false, named = false;
 	struct stat st;
 	int64_t btime_ns;
 	int r;
@@ -376,23 +376,24 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 		/* The record first: a crash in between leaves it locked under the staging name, not
 		 * unlocked under the real one. Its path and pins are those of the new place. */
 		moved(fs, rn, false);
+		named = true;
 		r = lock_seal_locked(fs, rn->from, &sealed);
-		if (r < 0) {
+		if (r < 0 && !(r == -EBUSY && rn->from->mapped)) {	/* else it is locked when the mapping goes */
 			moved(fs, rn, true);
 			return r;
 		}
 	}
 	r = renameat2(rn->from_fd, rn->name, rn->to_fd, rn->new_name, rn->flags) < 0 ? -errno : 0;
 	if (r < 0) {
-		if (sealed) {
+		if (named)
 			moved(fs, rn, true);
+		if (sealed)
 			lock_unseal_locked(fs, rn->from);
-		}
 		return r;
 	}
 	if (sealed)
 		lock_publish_locked(fs, rn->from);
-	else
+	else if (!named)
 		moved(fs, rn, false);
 	if (rn->flags & RENAME_EXCHANGE)
 		inode_moved(fs, rn->to, rn->to_dir, rn->new_name, rn->from_dir, rn->name);

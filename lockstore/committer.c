@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,6 +243,7 @@ int committer_start(struct ledger *ledger, struct journal *journal, struct commi
 {
 	struct committer *committer;
 	pthread_condattr_t attr;
+	sigset_t all, old;
 	int r;
 
 	committer = calloc(1, sizeof(*committer));
@@ -255,7 +257,11 @@ int committer_start(struct ledger *ledger, struct journal *journal, struct commi
 	pthread_cond_init(&committer->work, &attr);
 	pthread_cond_init(&committer->progress, &attr);
 	pthread_condattr_destroy(&attr);
+	/* Signals are for the thread that waits for them: one that lands here would wake nobody. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = -pthread_create(&committer->thread, NULL, run, committer);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r < 0) {
 		pthread_cond_destroy(&committer->work);
 		pthread_cond_destroy(&committer->progress);

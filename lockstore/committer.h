@@ -27,7 +27,8 @@ enum committer_event {
 	COMMITTER_PENDING_REMOVE,
 };
 
-/* Does not own the ledger or the journal, which must outlive it. */
+/* Does not own the ledger or the journal, which must outlive it. Its thread takes no signals, and does not
+ * survive a fork: start it in the daemon. */
 int committer_start(struct ledger *ledger, struct journal *journal, struct committer **ret_committer);
 /* Carries over everything that is queued, then stops; gives up when the ledger fails. NULL is fine. */
 void committer_stop(struct committer *committer);

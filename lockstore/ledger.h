@@ -4,7 +4,8 @@
  * way round, except for names of holds, which only the ledger has. A file is locked if either says so.
  * Errors of SQLite become errnos here and nowhere else: -EIO damaged or unreadable, -ENOSPC full,
  * -EROFS read-only, -EBUSY another process holds it, -EBADMSG not a ledger or of a newer schema.
- * Any thread may call. Changes wait for each other; look-ups and listings do not wait for changes, and
+ * Any thread may call, but only of the process that opened it: SQLite's locks do not survive a fork,
+ * so a daemon opens it after it has become one. Changes wait for each other; look-ups and listings do not wait for changes, and
  * see what is committed (a thread inside ledger_begin() sees its own changes, too). Paths are relative to the share's root,
  * without a leading or trailing '/', any bytes but NUL (stored as BLOB). */
 #ifndef WORMFS_LEDGER_H
@@ -18,7 +19,7 @@
 #include "lockstore/record.h"
 
 #define LEDGER_FILE "ledger.db"		/* in the state directory */
-#define LEDGER_SCHEMA_VERSION 1		/* PRAGMA user_version; migrations are a table in ledger.c */
+#define LEDGER_SCHEMA_VERSION 1		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
 #define LEDGER_CASE_MAX_BYTES 128	/* name of a legal hold: printable UTF-8, no '/' and no control character */
 
 struct ledger;

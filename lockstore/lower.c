@@ -323,6 +323,9 @@ int lower_pin(int root_fd, int dir_fd, enum lower_namespace ns)
 	uint64_t pins = 0;
 	int r;
 
+	r = has_pin(dir_fd, ns);	/* the usual case, in one call */
+	if (r != 0)
+		return r < 0 ? r : 0;
 	do {
 		r = pin_pass(root_fd, dir_fd, ns, false, &pins);
 	} while (r == 1);

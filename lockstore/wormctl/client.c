@@ -67,11 +67,18 @@ static void disconnect(struct client *client)
 
 static int reconnect(struct client *client)
 {
+	/* Of connect(2), which waits while all places at the daemon are taken. Source: unix(7) */
+	const struct timeval patience = { .tv_sec = CLIENT_ANSWER_S };
 	int r;
 
 	disconnect(client);
 	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	r = client->fd < 0 ? -errno : connect_in(client->state_dir, client->fd);
+	if (client->fd < 0)
+		return -errno;
+	(void)setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));	/* else it waits for ever */
+	r = connect_in(client->state_dir, client->fd);
+	if (r == -EAGAIN)
+		r = -ETIMEDOUT;
 	if (r < 0)
 		disconnect(client);
 	client->used_s = monotonic_s();

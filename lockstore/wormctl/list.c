@@ -177,11 +177,11 @@ static int list_ledger(struct list *list, struct failure *f)
 	uint64_t count;
 	int r;
 
-	if (share_sync(list->share, &lag) < 0 && lag.error != -EACCES)
-		complain("%s", lag.text);	/* and what the ledger has is listed all the same */
 	r = share_ledger(list->share, LEDGER_READONLY, &list->ledger, f);
 	if (r < 0)
 		return r;
+	if (share_sync(list->share, &lag) < 0)
+		complain("%s", lag.text);	/* and what the ledger has is listed all the same */
 	set_expiry(list, share_now_s(list->share));
 	list->share_name = name_of(list->share);
 	if (list->count_only) {

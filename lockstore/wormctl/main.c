@@ -1,7 +1,9 @@
 /* wormctl: finds the command and hands over. Every command is a row of the table. */
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lockstore/wormctl/output.h"
 #include "lockstore/wormctl/wormctl.h"
@@ -82,6 +84,18 @@ int common_option(struct wormctl *ctl, const struct command *command, int option
 	return wrong_usage(command, optopt ? "option %s takes no value" : "unknown option %s", quoted(argv[optind - 1]));
 }
 
+/* A program may start us without them; no socket or pipe of ours may then get the number of an output. */
+static void open_standard_files(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -93,6 +107,7 @@ int main(int argc, char **argv)
 	struct wormctl ctl = { 0 };
 	int c;
 
+	open_standard_files();
 	opterr = 0;	/* ours are one line and say what to do */
 	while ((c = getopt_long(argc, argv, "+:hV", options, NULL)) != -1) {
 		switch (c) {

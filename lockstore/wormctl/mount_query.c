@@ -38,7 +38,10 @@ static void mount_query_child(int out, const char *path)
 	ssize_t n = -1;
 	int error;
 
-	/* It may stay for long: not in a directory that somebody wants to unmount. */
+	/* It may stay for long: not in a directory that somebody wants to unmount, and not with a pipe open that
+	 * somebody reads to its end. */
+	for (int fd = 0; fd < 3; fd++)
+		close(fd);
 	if (text && chdir("/") == 0)
 		n = lgetxattr(path, XATTR_WORM_MOUNT, text, XATTR_SIZE_MAX);
 	error = n < 0 ? errno : 0;

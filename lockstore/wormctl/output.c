@@ -13,29 +13,6 @@
 #define QUOTED_BYTES 320	/* longer names are cut: a message is one line */
 #define QUOTED_RING 8
 
-int fail(struct failure *f, int error, const char *format, ...)
-{
-	va_list ap;
-
-	f->error = error;
-	va_start(ap, format);
-	(void)vsnprintf(f->text, sizeof(f->text), format, ap);	/* cut when too long: still a sentence */
-	va_end(ap);
-	return error;
-}
-
-void complain(const char *format, ...)
-{
-	va_list ap;
-
-	(void)fflush(stdout);	/* in the order it happened, when both go to one terminal */
-	fputs("wormctl: ", stderr);
-	va_start(ap, format);
-	vfprintf(stderr, format, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-}
-
 /* Length of the UTF-8 character at s, 0: not one (RFC 3629: no overlong form, no surrogate). */
 static int utf8_decode(const unsigned char *s, uint32_t *ret_char)
 {
@@ -91,6 +68,51 @@ static const char *escape_next(const char **s, char buf[20])
 	}
 	*s += len ? len : 1;
 	return buf;
+}
+
+/* Text that may have words of a daemon or a ledger in it, made one printable line; what quoted() has escaped
+ * already stays as it is. Cut when too long: it is still a sentence. */
+static void make_printable(char *out, size_t out_bytes, const char *text)
+{
+	char buf[20];
+	size_t len = 0;
+
+	while (*text) {
+		const char *c = *text == '\\' ? (text++, "\\") : escape_next(&text, buf);
+		size_t n = strlen(c);
+
+		if (len + n >= out_bytes)
+			break;
+		memcpy(out + len, c, n);
+		len += n;
+	}
+	out[len] = '\0';
+}
+
+int fail(struct failure *f, int error, const char *format, ...)
+{
+	char text[FAILURE_TEXT_BYTES];
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(text, sizeof(text), format, ap);	/* cut, likewise */
+	va_end(ap);
+	f->error = error;
+	make_printable(f->text, sizeof(f->text), text);
+	return error;
+}
+
+void complain(const char *format, ...)
+{
+	char text[2 * FAILURE_TEXT_BYTES], line[2 * FAILURE_TEXT_BYTES];
+	va_list ap;
+
+	va_start(ap, format);
+	(void)vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	make_printable(line, sizeof(line), text);
+	(void)fflush(stdout);	/* in the order it happened, when both go to one terminal */
+	fprintf(stderr, "wormctl: %s\n", line);
 }
 
 const char *quoted(const char *name)

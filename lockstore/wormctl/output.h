@@ -14,7 +14,7 @@ struct failure {
 	char text[FAILURE_TEXT_BYTES];
 };
 
-/* Fills *f and returns `error`. The text is as it will be printed: quote names with quoted(). */
+/* Fills *f and returns `error`. Quote names with quoted(); whatever else is in the text is made printable. */
 int fail(struct failure *f, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* "wormctl: ..." on stderr. */

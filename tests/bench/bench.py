@@ -664,6 +664,7 @@ def command(*argv):
 def machine():
     cpu = re.search(r"model name\s*: (.*)", read_text("/proc/cpuinfo"))
     mem = re.search(r"MemTotal:\s*(\d+)", read_text("/proc/meminfo"))
+    cap = re.search(r"CapEff:\s*(\w+)", read_text("/proc/self/status"))
     packages = command("dpkg-query", "-W", "-f", "${Package} ${Version}\\n", "bindfs", "mergerfs",
                        "fuse-overlayfs", "libfuse3-3", "libfuse2")
     return {
@@ -675,6 +676,9 @@ def machine():
         "libfuse_of_wormfs_and_passthrough_hp": read_text(ROOT / "build/libfuse/stamp").strip(),
         "packages": packages.splitlines(),
         "wormfs_commit": command("git", "describe", "--always", "--dirty"),
+        # Without it libfuse cannot size its splice pipe, and makes a new one for every request of
+        # a server that wants SPLICE_READ and a max_write of 1 MiB: passthrough_hp is one.
+        "cap_sys_resource": bool(cap and int(cap.group(1), 16) >> 24 & 1),
         "load_before": os.getloadavg()[0],
     }
 
@@ -828,6 +832,8 @@ def main():
     print(f"{about['date']}  {about['kernel']}  {about['cpu']}\n"
           f"{about['libfuse_of_wormfs_and_passthrough_hp']}; {', '.join(about['packages'])}\n"
           f"disk: {about['disk']}; load {about['load_before']:.1f} before, {about['load_after']:.1f} after")
+    if not about["cap_sys_resource"]:
+        print("no CAP_SYS_RESOURCE: passthrough_hp pays for a new splice pipe with every request")
     for name, c in result["contenders"].items():
         print(f"{name:22}{c['about']}: {c['command']}")
     if args.trips:

@@ -176,6 +176,30 @@ static void test_carries_over(void **state)
 	CHECK_INT("none is pending", (ledger_pending_count(ledger, &n), n), 0);
 }
 
+static volatile sig_atomic_t signals;
+
+static void count_signal(int number)
+{
+	signals++;
+}
+
+static void test_takes_no_signals(void **state)
+{
+	struct sigaction action = { .sa_handler = count_signal };
+	sigset_t usr1, old;
+
+	sigemptyset(&usr1);
+	sigaddset(&usr1, SIGUSR1);
+	assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+	assert_int_equal(pthread_sigmask(SIG_BLOCK, &usr1, &old), 0);
+	assert_int_equal(kill(getpid(), SIGUSR1), 0);
+	CHECK_INT("put", push_put(1), 0);
+	flush();
+	CHECK_INT("a signal is left to the other threads", signals, 0);
+	assert_int_equal(pthread_sigmask(SIG_SETMASK, &old, NULL), 0);
+	CHECK_INT("which get it", signals, 1);
+}
+
 static void test_keeps_order(void **state)
 {
 	/* The last word on each key counts, over many batches. */
@@ -219,12 +243,12 @@ static void test_failing_ledger_is_tried_again(void **state)
 	CHECK_INT("they wait", status().queued, 2);
 	CHECK_INT("nothing is dropped", status().dropped, 0);
 	CHECK_INT("their slots are kept", slots_taken(), 2);
-	/* Without a flush to push it: the first back-off is a second. */
+	/* The back-off has come to two seconds. */
 	clock_gettime(CLOCK_MONOTONIC, &before);
 	CHECK_INT("still", committer_flush(committer, 20000), -EROFS);
 	clock_gettime(CLOCK_MONOTONIC, &after);
 	CHECK("a flush does not wait for the back-off",
-	      after.tv_sec - before.tv_sec + (after.tv_nsec - before.tv_nsec) / 1e9 < 0.9);
+	      after.tv_sec - before.tv_sec + (after.tv_nsec - before.tv_nsec) / 1e9 < 1.5);
 	heal_ledger();
 	flush();
 	CHECK_INT("nothing is lost", rows(), 3);
@@ -255,7 +279,7 @@ static void test_full_disk(void **state)
 		CHECK_INT("put", push_put(i), 0);
 	CHECK_INT("the disk is full", committer_flush(committer, 20000), -ENOSPC);
 	CHECK("said so", strstr(status().message, "full"));
-	CHECK_INT("a batch is all or nothing", rows() % COMMITTER_BATCH_MAX, 0);
+	CHECK_INT("a batch is all or nothing", rows(), status().written);
 	CHECK_INT("what is not in the ledger keeps its slot", slots_taken(), 2000 - rows());
 	ledger_sql("PRAGMA max_page_count=100000");
 	flush();
@@ -409,8 +433,7 @@ static int note_key(void *arg, journal_slot slot, enum journal_state state, cons
 	uint64_t n;
 
 	memcpy(&n, key->bytes, sizeof(n));
-	CHECK_INT("it is locked", state, JOURNAL_LOCKED);
-	((bool *)arg)[n] = true;
+	((bool *)arg)[n] = state == JOURNAL_LOCKED;
 	return 0;
 }
 
@@ -465,6 +488,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_carries_over),
+		TEST(test_takes_no_signals),
 		TEST(test_keeps_order),
 		TEST(test_stop_carries_the_rest),
 		TEST(test_failing_ledger_is_tried_again),

@@ -550,6 +550,7 @@ static void test_no_xattrs(void **state)
 static void test_unreadable(void **state)
 {
 	struct reindex_stats stats;
+	char *own_dir;
 	int status;
 	pid_t pid;
 
@@ -560,27 +561,36 @@ static void test_unreadable(void **state)
 	lock_file("open/f");
 	lock_file("shut/f");
 	assert_int_equal(fchmodat(root_fd, "shut", 0, 0), 0);
+	own_dir = temp_dir_make();	/* a ledger of its own: none survives a fork */
+	if (geteuid() == 0) {
+		assert_int_equal(chown(own_dir, 65534, 65534), 0);
+		assert_int_equal(fchownat(root_fd, ".", 65534, 65534, 0), 0);
+		assert_int_equal(fchownat(root_fd, "open", 65534, 65534, 0), 0);
+		assert_int_equal(fchownat(root_fd, "open/f", 65534, 65534, 0), 0);
+	}
 	pid = fork();
 	if (pid == 0) {
 		if (geteuid() == 0) {
-			assert_int_equal(fchownat(root_fd, ".", 65534, 65534, 0), 0);
-			assert_int_equal(fchownat(root_fd, "open", 65534, 65534, 0), 0);
-			assert_int_equal(fchownat(root_fd, "open/f", 65534, 65534, 0), 0);
-			assert_int_equal(setgid(65534), 0);
-			assert_int_equal(setuid(65534), 0);
+			if (setgid(65534) < 0 || setuid(65534) < 0)
+				_exit(1);
+			if (access(own_dir, W_OK) < 0)
+				_exit(77);
 		}
-		state_dir = temp_dir_make();	/* a ledger of its own: none survives a fork */
-		if (ledger_open(state_dir, LEDGER_CREATE, NULL, &ledger) < 0 ||
+		if (ledger_open(own_dir, LEDGER_CREATE, NULL, &ledger) < 0 ||
 		    reindex(ledger, key, root_fd, ns, note_problem, NULL, NULL, &stats) < 0)
 			_exit(1);
 		ledger_close(ledger);
-		temp_dir_remove(state_dir);
 		if (stats.locked != 1 || stats.errors != 1 || !strstr(problems, "shut: "))
 			_exit(2);
 		_exit(reindex_has_record_below(root_fd, ns, 100) == 1 ? 0 : 3);
 	}
-	assert_true(waitpid(pid, &status, 0) == pid);
-	CHECK_INT("what cannot be read is counted, the rest goes on", status, 0);
+	assert_true(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	temp_dir_remove(own_dir);
+	if (WEXITSTATUS(status) == 77) {
+		print_message("SKIPPED, nobody else reaches $TMPDIR: a directory that cannot be read\n");
+		return;
+	}
+	CHECK_INT("what cannot be read is counted, the rest goes on", WEXITSTATUS(status), 0);
 	if (geteuid() != 0) {
 		assert_int_equal(fchmodat(root_fd, "shut", 0700, 0), 0);
 		return;

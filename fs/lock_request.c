@@ -1,0 +1,266 @@
+/* Requests: lock now, extend, hold, release, and the end of a lock whose file was deleted. The ledger
+ * and the record are two writes; the order in each says what a crash between them leaves: more locked,
+ * never less. */
+#include "fs/lock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fs/descriptor.h"
+#include "fs/lock_private.h"
+
+
+int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
+{
+	struct stat st;
+	int fd, r;
+
+	*ret_sealed = false;
+	if (!S_ISREG(ino->type))
+		return -EINVAL;
+	r = lock_check_locked(fs, ino, GUARD_COMMIT);
+	if (r < 0 || ino->phase != LOCK_NONE)
+		return r;
+	if (fs->opt.commit == COMMIT_NEVER)
+		return -EOPNOTSUPP;
+	if (ino->nwriters > 0)
+		return -EBUSY;
+	r = lock_probe_writers(fs, ino, &st);
+	if (r < 0)
+		return r;
+	fd = descriptor_get(fs, ino);
+	if (fd < 0)
+		return fd;
+	r = lock_seal_with_locked(fs, ino, fd, &st);
+	descriptor_put(fs, ino, fd);
+	if (r < 0)
+		return r;
+	ino->phase = LOCK_COMMITTED;
+	*ret_sealed = true;
+	return 0;
+}
+
+void lock_publish_locked(struct wormfs *fs, struct inode *ino)
+{
+	struct stat st = { 0 };
+	int64_t btime_ns;
+	int fd = descriptor_get(fs, ino);
+
+	if (fd >= 0)
+		(void)inode_stat(fd, "", &st, &btime_ns);	/* only the owner is taken from it */
+	descriptor_put(fs, ino, fd);
+	atomic_fetch_add(&fs->n_locked, 1);
+	lock_publish_with_locked(fs, ino, &st);
+}
+
+void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
+{
+	struct file_key key;
+	int fd, r;
+
+	if (fs->lower.xattr) {
+		fd = descriptor_get(fs, ino);
+		r = fd < 0 ? fd : lower_removexattr(fd, lower_xattr_record(fs->ns));
+		descriptor_put(fs, ino, fd);
+	} else {
+		r = inode_key(fs, ino, &key);
+		if (r == 0)
+			r = ledger_remove(fs->ledger, &key);
+	}
+	if (r < 0) {
+		/* Locked under its old name: the safe side. */
+		lock_log_failure(fs, ino, "take back the lock of the failed rename of", r);
+		lock_publish_locked(fs, ino);
+		return;
+	}
+	journal_free(fs->journal, ino->slot);
+	ino->slot = JOURNAL_NO_SLOT;
+	free(ino->rec);
+	ino->rec = NULL;
+	ino->phase = LOCK_NONE;
+}
+
+int lock_commit(struct wormfs *fs, struct inode *ino)
+{
+	bool sealed;
+	int r;
+
+	pthread_rwlock_rdlock(&fs->rename_lock);
+	pthread_mutex_lock(&ino->lock);
+	r = lock_seal_locked(fs, ino, &sealed);
+	if (sealed)
+		lock_publish_locked(fs, ino);
+	pthread_mutex_unlock(&ino->lock);
+	pthread_rwlock_unlock(&fs->rename_lock);
+	return r;
+}
+
+/* Writes a changed record of a locked file, then tells the ledger. */
+static int rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struct lock_record *rec)
+{
+	struct ledger_row row;
+	int64_t btime_ns;
+	struct stat st;
+	char *path = NULL;
+	int fd, r;
+
+	fd = descriptor_get(fs, ino);
+	if (fd < 0)
+		return fd;
+	r = inode_stat(fd, "", &st, &btime_ns);
+	if (r == 0 && fs->lower.xattr)
+		r = lock_write_record(fs, fd, rec);
+	descriptor_put(fs, ino, fd);
+	if (r < 0)
+		return r;
+	*ino->rec = *rec;
+	r = lock_fill_row(fs, ino, &st, &row, &path);
+	if (r == 0) {
+		row.hold = NULL;
+		r = fs->lower.xattr ? committer_put(fs->committer, &row, JOURNAL_NO_SLOT) : ledger_put(fs->ledger, &row);
+	}
+	free(path);
+	return r;
+}
+
+int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s)
+{
+	int64_t now_s = clock_source_now_s(fs->clock);
+	struct lock_record rec;
+	int r;
+
+	pthread_mutex_lock(&ino->lock);
+	r = lock_check_locked(fs, ino, GUARD_EXTEND);
+	if (r < 0)
+		goto out;
+	rec = *ino->rec;
+	if (until_s == rec.until_s)
+		goto done;
+	if (!retention_is_later(rec.until_s, until_s)) {
+		r = -EPERM;
+		atomic_fetch_add(&fs->n_refused[GUARD_EXTEND], 1);
+		goto out;
+	}
+	if (until_s == RETENTION_INFINITE ? fs->opt.has_max :
+	    until_s < retention_until(&fs->opt.min, now_s) || until_s > retention_until(&fs->opt.max, now_s)) {
+		r = -EINVAL;
+		goto out;
+	}
+	rec.until_s = until_s;
+	r = rewrite_record_locked(fs, ino, &rec);
+	if (r < 0)
+		goto out;
+done:
+	*ret_until_s = rec.until_s;
+out:
+	pthread_mutex_unlock(&ino->lock);
+	return r;
+}
+
+/* A row for the holds to hang on: the committer may still have it in its queue. */
+static int ensure_row_locked(struct wormfs *fs, struct inode *ino, struct file_key *ret_key, uint32_t *ret_holds)
+{
+	struct lock_row found;
+	struct ledger_row row;
+	int64_t btime_ns;
+	struct stat st;
+	char *path = NULL;
+	int fd, r;
+
+	r = inode_key(fs, ino, ret_key);
+	if (r < 0)
+		return r;
+	r = ledger_find(fs->ledger, ret_key, lock_take_row, &found);
+	if (r == -ENOENT) {
+		fd = descriptor_get(fs, ino);
+		r = fd < 0 ? fd : inode_stat(fd, "", &st, &btime_ns);
+		descriptor_put(fs, ino, fd);
+		if (r == 0)
+			r = lock_fill_row(fs, ino, &st, &row, &path);
+		if (r == 0)
+			r = ledger_put(fs->ledger, &row);
+		free(path);
+		if (r == 0)
+			r = ledger_find(fs->ledger, ret_key, lock_take_row, &found);
+	}
+	if (r == 0)
+		*ret_holds = found.holds;
+	return r;
+}
+
+int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t by)
+{
+	struct lock_record rec;
+	struct file_key key;
+	uint32_t holds;
+	int r;
+
+	pthread_mutex_lock(&ino->lock);
+	r = lock_check_locked(fs, ino, GUARD_HOLD);
+	if (r == 0)
+		r = ensure_row_locked(fs, ino, &key, &holds);
+	if (r < 0)
+		goto out;
+	if (holds >= UINT16_MAX) {
+		r = -EOVERFLOW;
+		goto out;
+	}
+	/* The name first, durably; then the count. A crash between the two leaves the file held. */
+	r = ledger_hold_add(fs->ledger, &key, case_name, by, clock_source_now_s(fs->clock));
+	if (r < 0)
+		goto out;
+	rec = *ino->rec;
+	rec.holds = holds + 1;
+	r = rewrite_record_locked(fs, ino, &rec);
+	if (r < 0 && ledger_hold_release(fs->ledger, &key, case_name) < 0)
+		lock_log_failure(fs, ino, "take back the hold that its record could not take", r);
+out:
+	pthread_mutex_unlock(&ino->lock);
+	return r;
+}
+
+static int match_hold(void *arg, const char *case_name, uid_t by, int64_t at_s)
+{
+	return strcmp(arg, case_name) == 0;
+}
+
+int lock_release(struct wormfs *fs, struct inode *ino, const char *case_name)
+{
+	struct lock_record rec;
+	struct file_key key;
+	uint32_t holds;
+	int r;
+
+	pthread_mutex_lock(&ino->lock);
+	r = lock_check_locked(fs, ino, GUARD_RELEASE);
+	if (r == 0)
+		r = ensure_row_locked(fs, ino, &key, &holds);
+	if (r < 0)
+		goto out;
+	r = ledger_holds(fs->ledger, &key, match_hold, (void *)case_name);
+	if (r <= 0) {
+		r = r < 0 ? r : -ENOENT;
+		goto out;
+	}
+	/* The count first, then the name: while a crash leaves the name, the file is held by it. */
+	rec = *ino->rec;
+	rec.holds = holds - 1;
+	r = rewrite_record_locked(fs, ino, &rec);
+	if (r == 0)
+		r = ledger_hold_release(fs->ledger, &key, case_name);
+out:
+	pthread_mutex_unlock(&ino->lock);
+	return r;
+}
+
+void lock_removed_locked(struct wormfs *fs, struct inode *ino)
+{
+	struct file_key key;
+
+	if (!ino->rec || inode_key(fs, ino, &key) < 0)
+		return;
+	if (committer_remove(fs->committer, &key) < 0)
+		lock_log_failure(fs, ino, "take out of the ledger", -ENOMEM);
+}
