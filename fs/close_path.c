@@ -73,12 +73,11 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 	if (r < 0)
 		return r;
 	r = inode_path(fs, ino, ret_path);
-	if (r == -ENOENT)
-		*ret_path = strdup("");
-	else if (r < 0)
-		return r;
-	if (!*ret_path)
+	/* Found by an NFS handle, never by a name: reindex gives it the right path. */
+	if (r == -ENOENT && asprintf(ret_path, "(path unknown, serial %llu)", (unsigned long long)ino->rec->serial) < 0)
 		return -ENOMEM;
+	if (r < 0 && r != -ENOENT)
+		return r;
 	ret_row->path = *ret_path;
 	ret_row->rec = *ino->rec;
 	ret_row->uid = st->st_uid;

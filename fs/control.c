@@ -24,6 +24,7 @@
 #include "lockstore/reindex.h"
 
 #define IDLE_TIMEOUT_S 30
+#define BACKLOG 128		/* connections the kernel keeps waiting for a place */
 #define SYNC_TIMEOUT_MS 30000
 
 struct control {
@@ -409,7 +410,7 @@ static int bind_socket(struct wormfs *fs, int fd)
 	(void)unlinkat(dirfd, CONTROL_SOCKET, 0);	/* of a daemon that was killed; we hold the lock */
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET, dirfd);
 	mask = umask(0177);
-	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, CONTROL_CLIENTS_MAX) < 0 ? -errno : 0;
+	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, BACKLOG) < 0 ? -errno : 0;
 	umask(mask);
 	close(dirfd);
 	return r;

@@ -217,6 +217,7 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 	r = lock_find_row(fs, ino, &row);
 	if (r < 0 && r != -ENOENT)
 		return GUARD_UNREADABLE;
+	row.rec.holds = 0;	/* a copy of the file's own count, and older; the names count */
 	if (r == 0 && (row.holds > 0 || record_is_retained(&row.rec, now_s)))
 		return GUARD_RETAINED;
 	return GUARD_EXPIRED;

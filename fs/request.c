@@ -126,12 +126,13 @@ static const char *explain_state(struct wormfs *fs, const struct view *v)
 	return "it has not been written and closed through this mount";
 }
 
-static json_t *verdicts(enum guard_state state, bool refused)
+/* Of a directory only its rename is the guard's business. */
+static json_t *verdicts(enum guard_state state, bool is_dir, bool refused)
 {
 	json_t *list = json_array();
 
 	for (int op = 0; list && op < GUARD_OPS; op++)
-		if (!guard_verdict(state, op) == !refused)
+		if ((!is_dir || op == GUARD_RENAME_DIR) && !guard_verdict(state, op) == !refused)
 			json_array_append_new(list, json_string(guard_op_name(op)));
 	return list;
 }
@@ -179,7 +180,7 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 			 "committed", time_or_null(v.has_record, v.rec.committed_s),
 			 "serial", v.has_record ? json_integer(v.rec.serial) : json_null(), "size", (json_int_t)st.st_size,
 			 "rule", v.has_record ? json_string("mount options") : json_null(),
-			 "refused", verdicts(v.state, true), "allowed", verdicts(v.state, false),
+			 "refused", verdicts(v.state, S_ISDIR(ino->type), true), "allowed", verdicts(v.state, S_ISDIR(ino->type), false),
 			 "suspect", v.suspect ? json_string("size or time differs from its record: it was changed below the mount") : json_null());
 	free(encoded);
 	*ret_json = json;

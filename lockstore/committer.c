@@ -24,7 +24,7 @@ struct event {
 	struct ledger_pending pending;	/* PENDING_PUT; likewise */
 	struct file_key key;		/* REMOVE, PENDING_REMOVE */
 	uint8_t sha256[32];
-	char text[];			/* path, then rule */
+	char text[];			/* path, then rule, then hold */
 };
 
 /* A journal slot that stays taken because the ledger did not get its event. */
@@ -293,10 +293,11 @@ void committer_stop(struct committer *committer)
 	free(committer);
 }
 
-static struct event *event_new(enum committer_event kind, journal_slot slot, const char *path, const char *rule)
+static struct event *event_new(enum committer_event kind, journal_slot slot, const char *path, const char *rule,
+			       const char *hold)
 {
-	size_t path_size = strlen(path) + 1, rule_size = strlen(rule) + 1;
-	struct event *event = malloc(sizeof(*event) + path_size + rule_size);
+	size_t path_size = strlen(path) + 1, rule_size = strlen(rule) + 1, hold_size = strlen(hold) + 1;
+	struct event *event = malloc(sizeof(*event) + path_size + rule_size + hold_size);
 
 	if (!event)
 		return NULL;
@@ -304,17 +305,20 @@ static struct event *event_new(enum committer_event kind, journal_slot slot, con
 	event->slot = slot;
 	memcpy(event->text, path, path_size);
 	memcpy(event->text + path_size, rule, rule_size);
+	memcpy(event->text + path_size + rule_size, hold, hold_size);
 	return event;
 }
 
 int committer_put(struct committer *committer, const struct ledger_row *row, journal_slot slot)
 {
-	struct event *event = event_new(COMMITTER_PUT, slot, row->path, row->rule ? row->rule : "");
+	struct event *event = event_new(COMMITTER_PUT, slot, row->path, row->rule ? row->rule : "",
+					row->hold ? row->hold : "");
 
 	if (event) {
 		event->row = *row;
 		event->row.path = event->text;
 		event->row.rule = row->rule ? event->text + strlen(event->text) + 1 : NULL;
+		event->row.hold = row->hold ? strchr(event->text + strlen(event->text) + 1, '\0') + 1 : NULL;
 		if (row->sha256) {
 			memcpy(event->sha256, row->sha256, sizeof(event->sha256));
 			event->row.sha256 = event->sha256;
@@ -325,7 +329,7 @@ int committer_put(struct committer *committer, const struct ledger_row *row, jou
 
 int committer_remove(struct committer *committer, const struct file_key *key)
 {
-	struct event *event = event_new(COMMITTER_REMOVE, JOURNAL_NO_SLOT, "", "");
+	struct event *event = event_new(COMMITTER_REMOVE, JOURNAL_NO_SLOT, "", "", "");
 
 	if (event)
 		event->key = *key;
@@ -334,7 +338,7 @@ int committer_remove(struct committer *committer, const struct file_key *key)
 
 int committer_pending_put(struct committer *committer, const struct ledger_pending *pending, journal_slot slot)
 {
-	struct event *event = event_new(COMMITTER_PENDING_PUT, slot, pending->path, "");
+	struct event *event = event_new(COMMITTER_PENDING_PUT, slot, pending->path, "", "");
 
 	if (event) {
 		event->pending = *pending;
@@ -345,7 +349,7 @@ int committer_pending_put(struct committer *committer, const struct ledger_pendi
 
 int committer_pending_remove(struct committer *committer, const struct file_key *key)
 {
-	struct event *event = event_new(COMMITTER_PENDING_REMOVE, JOURNAL_NO_SLOT, "", "");
+	struct event *event = event_new(COMMITTER_PENDING_REMOVE, JOURNAL_NO_SLOT, "", "", "");
 
 	if (event)
 		event->key = *key;

@@ -59,8 +59,7 @@ static int update_count(struct ledger *ledger, sqlite3_int64 id)
 	return ledger_run(ledger, &ledger->writer, stmt, "cannot count the holds of a file");
 }
 
-int ledger_hold_add(struct ledger *ledger, const struct file_key *key, const char *case_name,
-		    uid_t by, int64_t at_s)
+int ledger_hold_insert(struct ledger *ledger, const struct file_key *key, const char *case_name, uid_t by, int64_t at_s)
 {
 	sqlite3_int64 id;
 	sqlite3_stmt *stmt;
@@ -68,26 +67,32 @@ int ledger_hold_add(struct ledger *ledger, const struct file_key *key, const cha
 
 	if (!case_name_is_good(case_name))
 		return ledger_say(ledger, -EINVAL, "the name of a hold is 1 to 128 bytes of UTF-8 without '/'");
-	r = ledger_change(ledger);
-	if (r < 0)
-		return r;
 	r = ledger_row_id(ledger, key, &id);
 	if (r < 0)
-		goto out;
+		return r;
 	r = ledger_prepare(ledger, &ledger->writer, STMT_HOLD_ADD,
 			   "INSERT INTO hold VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING", &stmt);
 	if (r < 0)
-		goto out;
+		return r;
 	sqlite3_bind_int64(stmt, 1, id);
 	sqlite3_bind_text(stmt, 2, case_name, -1, SQLITE_STATIC);
 	sqlite3_bind_int64(stmt, 3, by);
 	sqlite3_bind_int64(stmt, 4, at_s);
 	r = ledger_run(ledger, &ledger->writer, stmt, "cannot place a hold");
 	if (r < 0)
-		goto out;
-	r = sqlite3_changes(ledger->writer.db) == 0 ? -EEXIST : update_count(ledger, id);
-out:
-	return ledger_change_end(ledger, r);
+		return r;
+	return sqlite3_changes(ledger->writer.db) == 0 ? -EEXIST : update_count(ledger, id);
+}
+
+int ledger_hold_add(struct ledger *ledger, const struct file_key *key, const char *case_name,
+		    uid_t by, int64_t at_s)
+{
+	int r;
+
+	r = ledger_change(ledger);
+	if (r < 0)
+		return r;
+	return ledger_change_end(ledger, ledger_hold_insert(ledger, key, case_name, by, at_s));
 }
 
 int ledger_hold_release(struct ledger *ledger, const struct file_key *key, const char *case_name)

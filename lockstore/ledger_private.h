@@ -106,6 +106,8 @@ static inline void ledger_bind_key(sqlite3_stmt *stmt, int at, const struct file
 
 /* ledger_rows.c: the number of the row of a key, on the writer. -ENOENT: none. */
 int ledger_row_id(struct ledger *ledger, const struct file_key *key, sqlite3_int64 *ret_id);
+/* Between ledger_change() and ledger_change_end(). -EEXIST: has it already. */
+int ledger_hold_insert(struct ledger *ledger, const struct file_key *key, const char *case_name, uid_t by, int64_t at_s);
 /* The page of a listing as SQL; the caller frees it with sqlite3_free(). For the plan test, too. */
 char *ledger_filter_sql(const struct ledger_filter *filter, bool bounded, bool count);
 

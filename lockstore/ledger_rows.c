@@ -202,6 +202,11 @@ int ledger_put(struct ledger *ledger, const struct ledger_row *row)
 	r = ledger_run(ledger, &ledger->writer, stmt, "cannot put a file into the ledger");
 	if (r == 0)
 		r = raise_serial(ledger, rec->serial);
+	if (r == 0 && row->hold) {
+		r = ledger_hold_insert(ledger, &row->key, row->hold, 0, rec->committed_s);
+		if (r == -EEXIST)
+			r = 0;
+	}
 out:
 	return ledger_change_end(ledger, r);
 }

@@ -61,7 +61,7 @@ def make_expired(share, d):
 
 def make_closing(share, d):
     path = d + '/a'
-    fd = os.open(path, os.O_CREAT | os.O_WRONLY)
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY, 0o644)
     share.keep.append(os.dup(fd))
     os.write(fd, b'report')
     os.close(fd)
