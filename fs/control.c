@@ -24,7 +24,7 @@
 #include "lockstore/reindex.h"
 
 #define IDLE_TIMEOUT_S 30
-#define BACKLOG 128		/* connections the kernel keeps waiting for a place */
+#define BACKLOG 1024		/* connections the kernel keeps waiting for a place */
 #define SYNC_TIMEOUT_MS 30000
 
 struct control {
@@ -390,7 +390,7 @@ static void *accept_thread(void *arg)
 		if (!fds[1].revents)
 			continue;
 		while (sem_trywait(&control->places) < 0) {	/* all places taken: they end by time-out at the latest */
-			if (poll(fds, 1, 100) > 0)
+			if (poll(fds, 1, 5) > 0)
 				return NULL;
 		}
 		accept_one(fs);
