@@ -121,11 +121,11 @@ static int utimens_fd(int fd, const struct timespec times[2])
 	return utimensat(AT_FDCWD, path, times, 0) < 0 ? -errno : 0;
 }
 
-static int truncate_inode(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h, off_t size)
+static int truncate_inode(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h, mode_t mode, off_t size)
 {
 	int fd, r;
 
-	r = credentials_assume(fs, req);	/* clears set-id bits as it would for the caller */
+	r = credentials_assume_writer(fs, req, mode);
 	if (r < 0)
 		return r;
 	if (h && h->writer) {
@@ -179,7 +179,7 @@ static int check_setattr_locked(struct wormfs *fs, struct inode *ino, struct han
 }
 
 static int apply_setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h, int fd,
-				const struct stat *attr, int to_set)
+				mode_t mode, const struct stat *attr, int to_set)
 {
 	int r = 0;
 
@@ -190,10 +190,13 @@ static int apply_setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 		uid_t uid = to_set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
 		gid_t gid = to_set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
 
-		r = fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+		r = credentials_assume_writer(fs, req, mode);
+		if (r == 0)
+			r = fchownat(fd, "", uid, gid, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+		credentials_drop(fs);
 	}
 	if (r == 0 && to_set & FUSE_SET_ATTR_SIZE)
-		r = truncate_inode(fs, req, ino, h, attr->st_size);
+		r = truncate_inode(fs, req, ino, h, mode, attr->st_size);
 	if (r == 0 && to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_ATIME_NOW | FUSE_SET_ATTR_MTIME_NOW))
 		r = set_times(fd, attr, to_set);
 	return r;
@@ -206,12 +209,21 @@ static bool is_commit_chmod(struct wormfs *fs, const struct inode *ino, const st
 	       ino->phase == LOCK_NONE && old->st_mode & ANY_WRITE && !(attr->st_mode & ANY_WRITE);
 }
 
+/* FUSE says which thread asks. */
+static bool same_process(pid_t a, pid_t b)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d", a, b);
+	return a == b || access(path, F_OK) == 0;
+}
+
 /* The writer itself may do it while it writes (cp -p, tar, install): the lock then comes with its close.
  * While others write, EBUSY. */
 static int prepare_commit_chmod_locked(struct inode *ino, pid_t pid, bool *ret_now)
 {
 	for (struct handle *h = ino->handles; h; h = h->next)
-		if (h->writer && h->pid != pid)
+		if (h->writer && !same_process(h->pid, pid))
 			return -EBUSY;
 	*ret_now = ino->nwriters == 0;
 	ino->lock_at_close = ino->nwriters > 0;
@@ -241,7 +253,7 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 		return fd;
 	if (!(to_set & FUSE_SET_ATTR_SIZE))
 		lock_metadata_before_locked(fs, ino, &before);
-	r = apply_setattr_locked(fs, req, ino, h, fd, attr, to_set);
+	r = apply_setattr_locked(fs, req, ino, h, fd, ret_st->st_mode, attr, to_set);
 	if (!(to_set & FUSE_SET_ATTR_SIZE))
 		lock_metadata_after_locked(fs, ino, &before, times);
 	descriptor_put(fs, ino, fd);

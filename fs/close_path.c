@@ -232,6 +232,7 @@ int lock_writer_open_locked(struct wormfs *fs, struct handle *h)
 			return r;
 	}
 	ino->nwriters++;
+	ino->idle_due_s = 0;
 	atomic_fetch_add(&fs->n_writers, 1);
 	return 0;
 }
@@ -353,6 +354,7 @@ void lock_put_pending_locked(struct wormfs *fs, struct inode *ino)
 	if (fs->opt.commit == COMMIT_IDLE && !ino->seal_failed && !is_staging(fs, ino)) {
 		pending.reason = PENDING_IDLE;
 		pending.due_s = now_s + fs->opt.idle_s;
+		ino->idle_due_s = pending.due_s;
 	} else {
 		pending.reason = ino->seal_failed ? PENDING_INTERRUPTED : PENDING_STAGING;
 		pending.due_s = now_s + fs->opt.staging_idle_s;

@@ -204,8 +204,6 @@ static json_t *verb_reindex(struct client *client, json_t *request, struct inode
 	int r;
 
 	r = state_reindex(client->fs, send_progress, client, &stats);
-	if (r == -EBUSY)
-		return answer_error(r, "a reindex is running already");
 	if (r < 0)
 		return answer_error(r, ledger_error(client->fs->ledger));
 	return json_pack("{s:b, s:o}", "ok", 1, "stats", stats_json(&stats));

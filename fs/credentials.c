@@ -3,7 +3,7 @@
  *
  * The kernel has checked the caller's permission (default_permissions), so capabilities other than
  * CAP_FSETID stay: SECBIT_NO_SETUID_FIXUP keeps them across setfsuid. Without CAP_FSETID the lower
- * filesystem clears set-id bits on the caller's writes, also on those that passthrough makes with the
+ * filesystem clears set-id bits on a user's writes, also on those that passthrough makes with the
  * credentials of the moment the file was opened. Source: linux fs/attr.c setattr_should_drop_suidgid,
  * fs/backing-file.c. */
 #include "fs/credentials.h"
@@ -25,7 +25,10 @@ struct thread_credentials {
 	gid_t gid;
 	mode_t umask;
 	bool fsetid_dropped;
+	bool groups;		/* the caller's, not the daemon's none */
 };
+
+#define NGROUPS 256	/* supplementary groups of a caller that are looked at */
 
 static __thread struct thread_credentials now;
 static struct __user_cap_data_struct full_caps[2];	/* constant after credentials_init() */
@@ -82,7 +85,6 @@ static int set_umask(mode_t mask)
 int credentials_assume(struct wormfs *fs, fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
-	bool keep_fsetid = ctx->uid == 0;
 	int r;
 
 	r = set_umask(ctx->umask);
@@ -101,14 +103,6 @@ int credentials_assume(struct wormfs *fs, fuse_req_t req)
 			return -EIO;
 		}
 	}
-	if (now.fsetid_dropped == keep_fsetid) {
-		r = set_fsetid(keep_fsetid);
-		if (r < 0) {
-			credentials_drop(fs);
-			return -EIO;
-		}
-		now.fsetid_dropped = !keep_fsetid;
-	}
 	return 0;
 }
 
@@ -124,12 +118,37 @@ void credentials_drop(struct wormfs *fs)
 		setfsgid(0);
 		now.gid = 0;
 	}
+	if (now.groups && syscall(SYS_setgroups, 0, NULL) == 0)
+		now.groups = false;
 	if (now.fsetid_dropped && set_fsetid(true) == 0)
 		now.fsetid_dropped = false;
 }
 
-void credentials_without_fsetid(struct wormfs *fs)
+int credentials_assume_writer(struct wormfs *fs, fuse_req_t req, mode_t mode)
 {
-	if (fs->is_root && !now.fsetid_dropped && set_fsetid(false) == 0)
+	gid_t groups[NGROUPS];
+	int n, r;
+
+	r = credentials_assume(fs, req);
+	if (r < 0 || !fs->is_root || now.uid == 0)
+		return r;
+	if (!now.fsetid_dropped) {
+		if (set_fsetid(false) < 0) {
+			credentials_drop(fs);
+			return -EIO;
+		}
 		now.fsetid_dropped = true;
+	}
+	if (!(mode & S_ISGID))
+		return 0;
+	n = fuse_req_getgroups(req, NGROUPS, groups);
+	/* A caller with more than that, or gone already: as one without, which clears the bit. */
+	if (n < 0 || n > NGROUPS)
+		n = 0;
+	if (syscall(SYS_setgroups, n, groups) < 0) {
+		credentials_drop(fs);
+		return -EIO;
+	}
+	now.groups = true;
+	return 0;
 }

@@ -11,15 +11,15 @@
  * CAP_SYS_RESOURCE, with which a user's writes would pass his disk quota. */
 int credentials_init(struct wormfs *fs);
 
-/* This thread's filesystem uid and gid, umask and CAP_FSETID become the caller's. Without root: only the
- * umask. -EIO: they cannot be taken on, and nothing may be created. */
+/* This thread's filesystem uid and gid and umask become the caller's: for what is created. Without root:
+ * only the umask. -EIO: they cannot be taken on, and nothing may be done. */
 int credentials_assume(struct wormfs *fs, fuse_req_t req);
+
+/* For a change of a file with this mode: also without CAP_FSETID, unless the caller is root, so that the
+ * lower filesystem clears set-id bits as it would for him; with S_ISGID also with his groups. */
+int credentials_assume_writer(struct wormfs *fs, fuse_req_t req, mode_t mode);
 
 /* Back to the daemon's own. (The umask stays: who creates something assumes the caller's first.) */
 void credentials_drop(struct wormfs *fs);
-
-/* Until credentials_drop(): for what passthrough shall write with on behalf of everybody who has the
- * file open. So it clears set-id bits for root, too, where the lower directory would keep them. */
-void credentials_without_fsetid(struct wormfs *fs);
 
 #endif

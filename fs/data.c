@@ -30,9 +30,10 @@ struct backing_map {
 #define BACKING_CLOSE _IOW(229, 2, uint32_t)
 
 /* The kernel wants one backing file for all handles of an inode, or none: they may not be mixed. */
-static bool use_passthrough_locked(struct wormfs *fs, struct inode *ino, bool writer)
+static bool use_passthrough_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int file_fd, bool writer)
 {
 	struct backing_map map = { 0 };
+	struct stat st;
 	int fd;
 
 	if (!fs->passthrough || ino->ncached > 0)
@@ -49,11 +50,17 @@ static bool use_passthrough_locked(struct wormfs *fs, struct inode *ino, bool wr
 		if (fd < 0)
 			return false;
 		map.fd = fd;
-		credentials_without_fsetid(fs);
 		ino->backing_id = ioctl(fuse_session_fd(fs->se), BACKING_OPEN, &map);
 		descriptor_put(fs, ino, fd);
 		if (ino->backing_id <= 0)
 			return false;	/* bounded by the kernel; through us then */
+		ino->backing_is_root = fuse_req_ctx(req)->uid == 0;
+	} else if (writer && ino->backing_is_root && fuse_req_ctx(req)->uid != 0 && fstat(file_fd, &st) == 0 &&
+		   st.st_mode & (S_ISUID | S_ISGID)) {
+		/* The kernel writes for all with the credentials of the first, root, who keeps set-id bits:
+		 * a user's write would, too. They go now. */
+		if (fchmod(file_fd, st.st_mode & 07777 & ~(S_ISUID | S_ISGID)) < 0)
+			return false;
 	}
 	ino->nbacking++;
 	if (writer)
@@ -96,7 +103,7 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 			return r;
 		}
 	}
-	h->passthrough = use_passthrough_locked(fs, ino, h->writer);
+	h->passthrough = use_passthrough_locked(fs, req, ino, fd, h->writer);
 	if (!h->passthrough)
 		ino->ncached++;
 	inode_ref(fs, ino);
@@ -141,10 +148,25 @@ void handle_close(struct wormfs *fs, struct handle *h)
 	free(h);
 }
 
+static int mode_of(struct wormfs *fs, struct inode *ino, mode_t *ret_mode)
+{
+	int fd = descriptor_get(fs, ino), r;
+	int64_t btime_ns;
+	struct stat st;
+
+	if (fd < 0)
+		return fd;
+	r = inode_stat(fd, "", &st, &btime_ns);
+	descriptor_put(fs, ino, fd);
+	*ret_mode = st.st_mode;
+	return r;
+}
+
 static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
 				struct handle **ret_handle)
 {
 	bool truncate = fi->flags & O_TRUNC, write = truncate || (fi->flags & O_ACCMODE) != O_RDONLY;
+	mode_t mode = 0;
 	struct stat st;
 	int fd, r;
 
@@ -159,7 +181,9 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 	}
 	if (ino->phase == LOCK_UNKNOWN)
 		lock_load_locked(fs, ino);
-	r = credentials_assume(fs, req);
+	r = write && fuse_req_ctx(req)->uid != 0 ? mode_of(fs, ino, &mode) : 0;
+	if (r == 0)
+		r = credentials_assume_writer(fs, req, mode);
 	if (r < 0)
 		return r;
 	fd = descriptor_open(fs, ino, handle_lower_flags(fi->flags));
@@ -214,6 +238,12 @@ static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int 
 	r = inode_lookup(fs, dir, dirfd, name, &ino, ret_st);
 	if (r < 0) {
 		close(fd);
+		goto out;
+	}
+	r = credentials_assume_writer(fs, req, ret_st->st_mode);	/* passthrough writes with them */
+	if (r < 0) {
+		close(fd);
+		inode_put(fs, ino);
 		goto out;
 	}
 	pthread_mutex_lock(&ino->lock);
@@ -301,6 +331,8 @@ void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 	/* O_TMPFILE of an O_PATH directory: "." of it. */
 	fd = openat(dirfd, ".", handle_lower_flags(fi->flags) | O_TMPFILE | (fi->flags & O_EXCL), mode);
 	r = fd < 0 ? -errno : inode_lookup(fs, NULL, fd, "", &ino, &st);
+	if (r == 0)
+		r = credentials_assume_writer(fs, req, st.st_mode);
 	if (r == 0) {
 		pthread_mutex_lock(&ino->lock);
 		lock_created_locked(ino);
@@ -334,6 +366,15 @@ void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struc
 	fuse_reply_data(req, &buf, fs->splice ? FUSE_BUF_SPLICE_MOVE : FUSE_BUF_NO_SPLICE);
 }
 
+static int assume_for_handle(struct wormfs *fs, fuse_req_t req, struct handle *h)
+{
+	struct stat st = { 0 };
+
+	if (fuse_req_ctx(req)->uid != 0 && fstat(h->fd, &st) < 0)
+		return -errno;
+	return credentials_assume_writer(fs, req, st.st_mode);
+}
+
 void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off_t offset, struct fuse_file_info *fi)
 {
 	struct wormfs *fs = fuse_req_userdata(req);
@@ -344,7 +385,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 
 	/* A handle that may write was let in by the guard, and its file cannot be locked but by its own
 	 * close: nothing to ask here, but for a mapping that stores after that close (CLOSING). */
-	r = credentials_assume(fs, req);
+	r = assume_for_handle(fs, req, h);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
 		return;
@@ -407,7 +448,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 
 	r = check_handle(fs, h, GUARD_FALLOCATE);
 	if (r == 0)
-		r = credentials_assume(fs, req);
+		r = assume_for_handle(fs, req, h);
 	if (r == 0) {
 		r = fallocate(h->fd, mode, offset, length) < 0 ? -errno : 0;
 		credentials_drop(fs);
@@ -435,7 +476,7 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct f
 
 	r = check_handle(fs, to, GUARD_COPY_TO);
 	if (r == 0)
-		r = credentials_assume(fs, req);
+		r = assume_for_handle(fs, req, to);
 	if (r == 0) {
 		n = copy_file_range(handle_of(in_fi->fh)->fd, &in_offset, to->fd, &out_offset, len, flags);
 		r = n < 0 ? -errno : 0;

@@ -66,12 +66,14 @@ struct inode {
 	bool lock_at_close;		/* asked for while it was written */
 	bool suspect;			/* changed below the mount since it was locked */
 	bool lingering;			/* on the list of linger.c, which holds a reference */
+	int64_t idle_due_s;		/* commit=idle: locked from this moment on, 0: not waiting */
 	struct lock_record *rec;	/* CLOSING and COMMITTED */
 	struct data_stamp *mapped;	/* no writer and not locked, but a mapping still stores: as the last writer left it */
 	struct handle *handles;		/* all open handles */
 	unsigned nwriters;		/* of these, those that may write */
 	journal_slot slot;		/* of the writers, until the ledger has the lock */
 	int backing_id;			/* passthrough: shared by all handles; 0: none */
+	bool backing_is_root;		/* it writes with root's credentials */
 	unsigned nbacking;		/* handles that use it */
 	unsigned ncached;		/* handles that go through the page cache of the mount */
 };

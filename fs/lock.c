@@ -191,6 +191,37 @@ void lock_load_locked(struct wormfs *fs, struct inode *ino)
 	descriptor_put(fs, ino, fd);
 }
 
+void lock_verify_locked(struct wormfs *fs, struct inode *ino)
+{
+	uint8_t bytes[RECORD_BYTES];
+	int64_t btime_ns;
+	struct stat st;
+	char *path;
+	ssize_t n;
+	int fd, r;
+
+	lock_load_locked(fs, ino);
+	if (ino->phase != LOCK_COMMITTED)
+		return;
+	fd = descriptor_get(fs, ino);
+	if (fd < 0)
+		return;
+	if (inode_stat(fd, "", &st, &btime_ns) == 0)
+		lock_check_suspect_locked(fs, ino, &st);
+	n = fs->lower.xattr ? lower_getxattr(fd, lower_xattr_record(fs->ns), bytes, sizeof(bytes)) : 0;
+	if (n == -ENODATA) {
+		r = lock_write_record(fs, fd, ino->rec);
+		path = lock_path_for_log(fs, ino);
+		log_warning("the lock record of '%s' was removed below the mount%s", path ? path : "?",
+			    r == 0 ? ", it is written again" : ", it cannot be written again: it stays locked by the ledger");
+		free(path);
+		if (!ino->suspect)
+			atomic_fetch_add(&fs->n_suspect, 1);
+		ino->suspect = true;
+	}
+	descriptor_put(fs, ino, fd);
+}
+
 enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 {
 	struct lock_row row;
@@ -200,6 +231,9 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 	lock_load_locked(fs, ino);
 	switch (ino->phase) {
 	case LOCK_NONE:
+		/* commit=idle: protected from the moment it is due; the sweep writes the record within a second. */
+		if (ino->idle_due_s && ino->idle_due_s <= clock_source_now_s(fs->clock))
+			return GUARD_CLOSING;
 		return GUARD_OPEN;
 	case LOCK_CLOSING:
 		return GUARD_CLOSING;

@@ -16,6 +16,9 @@
  * found out is LOCK_UNREADABLE. */
 void lock_load_locked(struct wormfs *fs, struct inode *ino);
 
+/* Looks whether the lower file still is what the lock says: size, time, record. For the status command. */
+void lock_verify_locked(struct wormfs *fs, struct inode *ino);
+
 /* For guard_verdict(). Loads. */
 enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino);
 

@@ -39,7 +39,9 @@ static int recover_one(void *arg, journal_slot slot, enum journal_state state, c
 		return 0;
 	}
 	pthread_mutex_lock(&ino->lock);
+	ino->suspect = true;	/* a difference is a writer that went on after its first close: settled below */
 	lock_load_locked(fs, ino);
+	ino->suspect = false;
 	fd = descriptor_get(fs, ino);
 	r = fd < 0 ? fd : inode_stat(fd, "", &st, &btime_ns);
 	descriptor_put(fs, ino, fd);
@@ -51,13 +53,12 @@ static int recover_one(void *arg, journal_slot slot, enum journal_state state, c
 		recovery->locked++;
 		ino->phase = LOCK_CLOSING;
 		ino->wrote_through = true;
-		ino->suspect = false;
 		atomic_fetch_add(&fs->n_closing, 1);
 		if (lock_settle_locked(fs, ino) < 0)
 			lock_linger_locked(fs, ino);
 	} else if (st.st_size > 0) {
 		recovery->interrupted++;
-		ino->seal_failed = true;
+		ino->seal_failed = fs->opt.commit != COMMIT_IDLE;	/* not its close, but there was none */
 		lock_put_pending_locked(fs, ino);
 		ino->seal_failed = false;
 	} else {

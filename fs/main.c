@@ -312,6 +312,7 @@ static int serve(struct wormfs *fs, int ready_fd)
 	if (fuse_set_signal_handlers(fs->se) < 0)
 		return -EINVAL;
 	log_init(!fs->opt.foreground, fs->opt.debug);
+	fs->state_made = 0;	/* it is a share now */
 	tell_parent(ready_fd);
 	reindexing = state_needs_reindex(fs) && pthread_create(&reindexer, NULL, reindex_thread, fs) == 0;
 	r = session_loop(fs);
@@ -329,6 +330,8 @@ static void close_all(struct wormfs *fs, bool clean)
 
 	control_stop(fs);
 	linger_stop(fs);
+	if (fs->state_made)
+		state_undo(fs);
 	/* The share first: who waits to unmount it does not care for our database. */
 	if (fs->descriptors && fs->inodes) {
 		descriptor_cache_close(fs);

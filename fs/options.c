@@ -2,6 +2,7 @@
 #include "fs/options.h"
 
 #include <errno.h>
+#include <fuse_lowlevel.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -420,7 +421,7 @@ int options_parse(int argc, char **argv, struct options *ret)
 			print_help();
 			return 1;
 		} else if (strcmp(arg, "-V") == 0 || strcmp(arg, "--version") == 0) {
-			printf("wormfs %s\n", WORMFS_VERSION);
+			printf("wormfs %s (libfuse %s)\n", WORMFS_VERSION, fuse_pkgversion());
 			return 1;
 		} else if (strncmp(arg, "-o", 2) == 0 && (arg[2] || i + 1 < argc)) {
 			r = apply_list(ret, arg[2] ? arg + 2 : argv[++i]);

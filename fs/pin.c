@@ -114,14 +114,19 @@ int pin_check_rename(struct wormfs *fs, struct inode *dir)
 		n = lower_getxattr(fd, lower_xattr_pin(fs->ns), NULL, 0);
 		pinned = n >= 0;
 		r = n == -ENODATA || n >= 0 ? 0 : -EIO;
-		if (r < 0 || (!pinned && !atomic_load(&fs->unpinned_locks)))
+		if (r < 0)
 			goto out;
 	}
-	r = inode_path(fs, dir, &path);
-	if (r == 0)
+	/* Also without a pin: somebody may have taken it away below the mount. */
+	r = atomic_load(&fs->ledger_rows) ? inode_path(fs, dir, &path) : 0;
+	if (path)
 		r = ledger_has_below(fs->ledger, path);
 	if (r == 1) {
 		r = -EPERM;
+		goto out;
+	}
+	if (!pinned && fs->lower.xattr && !atomic_load(&fs->unpinned_locks)) {
+		r = 0;		/* a ledger that cannot be read: the pins are enough */
 		goto out;
 	}
 	if (!fs->lower.xattr) {

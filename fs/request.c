@@ -21,12 +21,15 @@ struct view {
 	bool has_record;
 	struct lock_record rec;
 	bool suspect, staging, pending;
+	enum ledger_pending_reason reason;
+	int64_t due_s;
 	unsigned nwriters;
 	int64_t now_s;
 };
 
 static void look(struct wormfs *fs, struct inode *ino, struct view *v)
 {
+	struct file_key key;
 	char *name = NULL;
 
 	memset(v, 0, sizeof(*v));
@@ -36,6 +39,7 @@ static void look(struct wormfs *fs, struct inode *ino, struct view *v)
 		return;
 	}
 	pthread_mutex_lock(&ino->lock);
+	lock_verify_locked(fs, ino);
 	v->state = lock_state_locked(fs, ino);
 	v->has_record = ino->rec && (ino->phase == LOCK_CLOSING || ino->phase == LOCK_COMMITTED);
 	if (v->has_record)
@@ -43,16 +47,20 @@ static void look(struct wormfs *fs, struct inode *ino, struct view *v)
 	v->suspect = ino->suspect;
 	v->nwriters = ino->nwriters;
 	pthread_mutex_unlock(&ino->lock);
-	if (v->state == GUARD_OPEN && S_ISREG(ino->type) && fs->opt.commit == COMMIT_CLOSE) {
+	if (v->state != GUARD_OPEN || !S_ISREG(ino->type))
+		return;
+	if (fs->opt.commit == COMMIT_CLOSE) {
 		inode_put(fs, inode_parent(fs, ino, &name));
 		v->staging = name && staging_matches(fs->staging, name);
 		free(name);
 	}
+	if (!v->staging && v->nwriters == 0 && inode_key(fs, ino, &key) == 0)
+		v->pending = ledger_pending_find(fs->ledger, &key, &v->reason, &v->due_s) == 0;
 }
 
 static const char *state_text(const struct view *v)
 {
-	return v->staging ? "staging" : guard_state_name(v->state);
+	return v->staging ? "staging" : v->pending ? "pending" : guard_state_name(v->state);
 }
 
 static int add_name(void *arg, const char *case_name, uid_t by, int64_t at_s)
@@ -119,6 +127,10 @@ static const char *explain_state(struct wormfs *fs, const struct view *v)
 	}
 	if (v->staging)
 		return "its name is a staging name: renaming it to another name locks it";
+	if (v->pending && v->reason == PENDING_IDLE)
+		return "it was written and is locked when nobody has changed it for the time of commit=idle";
+	if (v->pending)
+		return "its writer was interrupted before its close could lock it: it may be written again, and is locked when it has been idle for staging_idle";
 	if (v->nwriters > 0)
 		return "it is being written";
 	if (fs->opt.commit == COMMIT_NEVER)

@@ -19,6 +19,8 @@
 #define STATE_LOCK "lock"
 #define STATE_KEY "key"
 
+enum { MADE_DIR = 1, MADE_LOCK = 2, MADE_LEDGER = 4, MADE_KEY = 8, MADE_JOURNAL = 16, MADE_ID = 32 };
+
 void complain(const char *format, ...)
 {
 	va_list ap;
@@ -111,7 +113,8 @@ static int default_state_dir(struct wormfs *fs, char *buf, size_t len_bytes)
 	return n < 0 || (size_t)n >= len_bytes ? -ENAMETOOLONG : 0;
 }
 
-static int make_directories(const char *path)
+/* *ret_made: the last of them was not there. */
+static int make_directories(const char *path, bool *ret_made)
 {
 	char copy[PATH_MAX], *p = copy;
 
@@ -122,7 +125,8 @@ static int make_directories(const char *path)
 		bool end = !*p;
 
 		*p = '\0';
-		if (mkdir(copy, end ? 0700 : 0755) < 0 && errno != EEXIST)
+		*ret_made = mkdir(copy, end ? 0700 : 0755) == 0;
+		if (!*ret_made && errno != EEXIST)
 			return -errno;
 		if (end)
 			return 0;
@@ -141,6 +145,7 @@ static bool is_below(const char *path, const char *dir)
 static int open_state_dir(struct wormfs *fs)
 {
 	char path[PATH_MAX];
+	bool made = false;
 	int r = 0;
 
 	if (fs->opt.state)
@@ -148,7 +153,8 @@ static int open_state_dir(struct wormfs *fs)
 	else
 		r = default_state_dir(fs, path, sizeof(path));
 	if (r == 0)
-		r = make_directories(path);
+		r = make_directories(path, &made);
+	fs->state_made |= made ? MADE_DIR : 0;
 	if (r == 0) {
 		fs->state_dir = realpath(path, NULL);
 		r = fs->state_dir ? 0 : -errno;
@@ -176,6 +182,7 @@ static int lock_share(struct wormfs *fs)
 		return -EBUSY;
 	}
 	snprintf(path, sizeof(path), "%s/" STATE_LOCK, fs->state_dir);
+	fs->state_made |= access(path, F_OK) < 0 ? MADE_LOCK : 0;
 	fs->state_lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fs->state_lock_fd < 0) {
 		int r = -errno;
@@ -202,6 +209,7 @@ static int open_ledger(struct wormfs *fs, bool *ret_made)
 	if (r == -ENOENT) {
 		*ret_made = true;
 		r = ledger_open(fs->state_dir, LEDGER_CREATE, fs->share_id, &fs->ledger);
+		fs->state_made |= r == 0 ? MADE_LEDGER : 0;
 	}
 	if (r == -EXDEV)
 		complain("the state directory '%s' belongs to another share: name this one's with -o state=DIR", fs->state_dir);
@@ -227,6 +235,7 @@ static int open_key(struct wormfs *fs, bool share_is_new)
 				    "verified, they stay locked and are refused with EIO; restore the key from your backup",
 				    fs->share, fs->state_dir);
 		r = record_key_open(path, true, &fs->key);
+		fs->state_made |= r == 0 ? MADE_KEY : 0;
 	}
 	if (r == -ENOENT)
 		complain("there is no key '%s': make one with 'head -c 32 /dev/urandom' and mode 0600, the same for all gateways", path);
@@ -292,6 +301,39 @@ static int load_flags(struct wormfs *fs)
 	return 0;
 }
 
+static int open_journal(struct wormfs *fs)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" JOURNAL_FILE, fs->state_dir);
+	fs->state_made |= access(path, F_OK) < 0 ? MADE_JOURNAL : 0;
+	return journal_open(fs->state_dir, &fs->journal);
+}
+
+void state_undo(struct wormfs *fs)
+{
+	static const struct {
+		unsigned what;
+		const char *name;
+	} files[] = {
+		{ MADE_LEDGER, LEDGER_FILE }, { MADE_LEDGER, LEDGER_FILE "-wal" }, { MADE_LEDGER, LEDGER_FILE "-shm" },
+		{ MADE_KEY, STATE_KEY }, { MADE_JOURNAL, JOURNAL_FILE }, { MADE_LOCK, STATE_LOCK },
+	};
+	char path[PATH_MAX];
+
+	/* All of it is best effort: what cannot be taken away is found, and used, by the next start. */
+	if (fs->state_made & MADE_ID)
+		(void)lower_removexattr(fs->root_fd, lower_xattr_share(fs->ns));
+	for (size_t i = 0; fs->state_dir && i < sizeof(files) / sizeof(files[0]); i++) {
+		if (!(fs->state_made & files[i].what))
+			continue;
+		snprintf(path, sizeof(path), "%s/%s", fs->state_dir, files[i].name);
+		(void)unlink(path);
+	}
+	if (fs->state_dir && fs->state_made & MADE_DIR)
+		(void)rmdir(fs->state_dir);
+}
+
 int state_open(struct wormfs *fs)
 {
 	bool share_is_new, ledger_is_new = false;
@@ -308,7 +350,7 @@ int state_open(struct wormfs *fs)
 		r = open_key(fs, share_is_new);
 	if (r < 0)
 		return r;
-	r = journal_open(fs->state_dir, &fs->journal);
+	r = open_journal(fs);
 	if (r < 0) {
 		complain("cannot open the journal '%s/" JOURNAL_FILE "': %s", fs->state_dir, strerror(-r));
 		return r;
@@ -324,6 +366,7 @@ int state_open(struct wormfs *fs)
 			complain("cannot write the id of '%s' (xattr %s): %s", fs->share, lower_xattr_share(fs->ns), strerror(-r));
 			return r;
 		}
+		fs->state_made |= r == 0 ? MADE_ID : 0;
 	}
 	r = note_start(fs, ledger_is_new, share_is_new);
 	return r < 0 ? r : load_flags(fs);
@@ -363,12 +406,11 @@ static void log_problem(void *arg, const char *path, const char *what)
 int state_reindex(struct wormfs *fs, int (*progress)(void *arg, const struct reindex_stats *so_far), void *arg,
 		  struct reindex_stats *ret_stats)
 {
-	static atomic_bool running;
+	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 	struct committer_status before;
 	int r;
 
-	if (atomic_exchange(&running, true))
-		return -EBUSY;
+	pthread_mutex_lock(&one_at_a_time);
 	committer_status(fs->committer, &before);
 	r = reindex(fs->ledger, fs->key, fs->root_fd, fs->ns, log_problem, progress, arg, ret_stats);
 	if (r == 0) {
@@ -382,6 +424,6 @@ int state_reindex(struct wormfs *fs, int (*progress)(void *arg, const struct rei
 				atomic_store(&fs->unpinned_locks, false);
 		}
 	}
-	atomic_store(&running, false);
+	pthread_mutex_unlock(&one_at_a_time);
 	return r;
 }

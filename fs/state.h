@@ -11,10 +11,13 @@ int state_open(struct wormfs *fs);
 /* `clean`: everything that was locked is in the ledger. */
 void state_close(struct wormfs *fs, bool clean);
 
+/* The start failed after all: takes away what state_open() made. Before state_close(). */
+void state_undo(struct wormfs *fs);
+
 /* The ledger may lack locks (lost database, power cut): true until a reindex. */
 bool state_needs_reindex(struct wormfs *fs);
 
-/* Rebuilds the ledger from the files; one at a time (-EBUSY). */
+/* Rebuilds the ledger from the files; one at a time, the next waits. */
 struct reindex_stats;
 int state_reindex(struct wormfs *fs, int (*progress)(void *arg, const struct reindex_stats *so_far), void *arg,
 		  struct reindex_stats *ret_stats);

@@ -69,6 +69,7 @@ struct wormfs {
 	struct linger *linger;
 	struct control *control;
 	int state_lock_fd;	/* flock(2) */
+	unsigned state_made;	/* what this start made, to be taken away if it fails (state.c) */
 
 	/* Held for reading by whoever locks a file (the directories above must stand still while they
 	 * are pinned) or renames a file; for writing by whoever renames a directory. */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fs/credentials.h"
 #include "fs/descriptor.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
@@ -80,7 +81,7 @@ static int set_worm(struct wormfs *fs, struct inode *ino, const char *name, cons
 }
 
 /* One place for set and remove: the guard, the change, and the writers' stamps around it. */
-static int change_lower(struct wormfs *fs, struct inode *ino, const char *name, const char *value, size_t size, int flags)
+static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, const char *name, const char *value, size_t size, int flags)
 {
 	struct data_stamp before;
 	int fd, r;
@@ -92,7 +93,11 @@ static int change_lower(struct wormfs *fs, struct inode *ino, const char *name, 
 	fd = r < 0 ? r : descriptor_get(fs, ino);
 	if (fd >= 0) {
 		lock_metadata_before_locked(fs, ino, &before);
-		r = value ? lower_setxattr(fd, name, value, size, flags) : lower_removexattr(fd, name);
+		/* An ACL changes the mode: set-group-id goes as it would for the caller. */
+		r = strncmp(name, "system.", 7) == 0 ? credentials_assume_writer(fs, req, S_ISGID) : 0;
+		if (r == 0)
+			r = value ? lower_setxattr(fd, name, value, size, flags) : lower_removexattr(fd, name);
+		credentials_drop(fs);
 		lock_metadata_after_locked(fs, ino, &before, false);
 		descriptor_put(fs, ino, fd);
 	} else {
@@ -113,7 +118,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char
 	else if (is_worm(name))
 		r = set_worm(fs, ino, name, value, size);
 	else
-		r = change_lower(fs, ino, name, value ? value : "", size, flags);
+		r = change_lower(fs, req, ino, name, value ? value : "", size, flags);
 	inode_put(fs, ino);
 	fuse_reply_err(req, -r);
 }
@@ -127,20 +132,20 @@ void op_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
 	if (!ino)
 		r = -ESTALE;
 	else
-		r = is_worm(name) ? -EPERM : change_lower(fs, ino, name, NULL, 0, 0);
+		r = is_worm(name) ? -EPERM : change_lower(fs, req, ino, name, NULL, 0, 0);
 	inode_put(fs, ino);
 	fuse_reply_err(req, -r);
 }
 
-/* Takes out what clients may not see; user.worm.* is not in it: a copy would try to set it. */
-static size_t filter_list(char *list, size_t len)
+/* Takes out what clients may not see, trusted.* for users as the lower filesystem would; user.worm.* is not in it: a copy would try to set it. */
+static size_t filter_list(char *list, size_t len, bool privileged)
 {
 	char *in = list, *out = list, *end = list + len;
 
 	while (in < end) {
 		size_t n = strlen(in) + 1;
 
-		if (!lower_xattr_is_ours(in) && !is_worm(in)) {
+		if (!lower_xattr_is_ours(in) && !is_worm(in) && (privileged || strncmp(in, "trusted.", 8) != 0)) {
 			memmove(out, in, n);
 			out += n;
 		}
@@ -162,7 +167,7 @@ void op_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size)
 	if (fd >= 0)
 		descriptor_put(fs, ino, fd);
 	if (n > 0)
-		n = filter_list(list, n);
+		n = filter_list(list, n, fuse_req_ctx(req)->uid == 0);
 	inode_put(fs, ino);
 	reply_value(req, list, n, size);
 	free(list);

@@ -1,8 +1,8 @@
 /* What the daemon and its clients say to each other. Two doors, one vocabulary:
  *
  * 1. Extended attributes through the mount. Anybody who may reach the file reads
- *      user.worm.state      open | staging | closing | appendable | retained | expired | unreadable | pinned
- *                           (retained: a date ahead, infinite, unspecified, or a hold; pinned: a directory above a lock)
+ *      user.worm.state      open | staging | pending | closing | appendable | retained | expired | unreadable | pinned
+ *                           (pending: written, not locked yet, on the list of the sweep; retained: a date ahead, infinite, unspecified, or a hold; pinned: a directory above a lock)
  *      user.worm.until      RFC 3339 UTC, "infinite" or "unspecified"      (committed files only, else ENODATA)
  *      user.worm.mode       governance | compliance                        (likewise)
  *      user.worm.holds      names, one a line; "" without a hold           (likewise)

@@ -133,6 +133,9 @@ int ledger_pending_put(struct ledger *ledger, const struct ledger_pending *pendi
 int ledger_pending_remove(struct ledger *ledger, const struct file_key *key);
 /* Those with due_s <= now_s (INT64_MAX: all), oldest first, at most `limit`. fn may change the ledger. */
 int ledger_pending_each(struct ledger *ledger, int64_t now_s, unsigned limit, ledger_pending_fn fn, void *arg);
+/* -ENOENT: it is not pending. */
+int ledger_pending_find(struct ledger *ledger, const struct file_key *key, enum ledger_pending_reason *ret_reason,
+			int64_t *ret_due_s);
 int ledger_pending_count(struct ledger *ledger, uint64_t *ret_count);
 
 /* Small named values. get: -ENOENT: none; the caller frees *ret_value. */

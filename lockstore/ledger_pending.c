@@ -120,6 +120,29 @@ int ledger_pending_each(struct ledger *ledger, int64_t now_s, unsigned limit, le
 	return r;
 }
 
+int ledger_pending_find(struct ledger *ledger, const struct file_key *key, enum ledger_pending_reason *ret_reason,
+			int64_t *ret_due_s)
+{
+	struct ledger_conn *conn = ledger_reading(ledger);
+	sqlite3_stmt *stmt;
+	int rc, r;
+
+	r = ledger_prepare(ledger, conn, STMT_PENDING_FIND, "SELECT reason, due_s FROM pending WHERE key = ?1", &stmt);
+	if (r == 0) {
+		ledger_bind_key(stmt, 1, key);
+		rc = sqlite3_step(stmt);
+		if (rc == SQLITE_ROW) {
+			*ret_reason = (enum ledger_pending_reason)sqlite3_column_int(stmt, 0);
+			*ret_due_s = sqlite3_column_int64(stmt, 1);
+		} else {
+			r = rc == SQLITE_DONE ? -ENOENT : ledger_fail(ledger, conn, rc, "cannot find a pending file");
+		}
+		sqlite3_reset(stmt);
+	}
+	ledger_unlock(conn);
+	return r;
+}
+
 int ledger_pending_count(struct ledger *ledger, uint64_t *ret_count)
 {
 	struct ledger_conn *conn = ledger_reading(ledger);

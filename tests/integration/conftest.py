@@ -62,7 +62,9 @@ class Mounter:
         """A share on a base filesystem (a name of Bases, or a directory), mounted unless start=False.
         clocked: its clock is moved with .now(seconds)."""
         where = base if base.startswith('/') else self.bases.get(base)
-        share = Share(where, **kwargs)
+        # Not on the base filesystem, which some tests cut off.
+        self.bases.shares += 1
+        share = Share(where, log=os.path.join(self.bases.root, 'log%d' % self.bases.shares), **kwargs)
         self.shares.append(share)
         if clocked:
             share.now(0)

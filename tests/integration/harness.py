@@ -413,13 +413,13 @@ class Share:
     """
     live = set()
 
-    def __init__(self, base, options='', apart=APART, state=None, make_state=True, lower_mode=0o755):
+    def __init__(self, base, options='', apart=APART, state=None, make_state=True, lower_mode=0o755, log=None):
         self.dir = tempfile.mkdtemp(prefix='t', dir=base)
         os.chmod(self.dir, 0o755)
         self.share = os.path.join(self.dir, 'share')
         self.lower = os.path.join(self.dir, 'lower')
         self.state = state or os.path.join(self.dir, 'state')
-        self.log = os.path.join(self.dir, 'log')
+        self.log = log or os.path.join(self.dir, 'log')
         self.clock_file = os.path.join(self.dir, 'clock')
         for d in (self.share, self.lower):
             os.mkdir(d)
@@ -763,6 +763,7 @@ class Bases:
         self.root = tempfile.mkdtemp(prefix='wormfs-test-', dir=os.environ.get('WORMFS_TEST_TMP', '/var/tmp'))
         os.chmod(self.root, 0o755)
         self.points = {}
+        self.shares = 0
 
     def get(self, kind):
         if kind not in self.points:
