@@ -31,7 +31,7 @@ static int stat_inode(struct wormfs *fs, struct inode *ino, struct handle *h, st
 	int64_t btime_ns;
 	int fd, r;
 
-	if (h)
+	if (h && h->writer)
 		return fstat(h->fd, ret_st) < 0 ? -errno : 0;
 	fd = descriptor_get(fs, ino);
 	if (fd < 0)

@@ -197,6 +197,7 @@ static bool locks_at_close(struct wormfs *fs, struct inode *ino, const struct st
 void lock_created_locked(struct inode *ino)
 {
 	ino->phase = LOCK_NONE;
+	ino->no_capability = true;
 }
 
 int lock_writer_open_locked(struct wormfs *fs, struct handle *h)
@@ -346,7 +347,7 @@ static int settle_closing_locked(struct wormfs *fs, struct inode *ino)
 /* The last writer left a changed file that is not locked: remember it for the sweep. */
 void lock_put_pending_locked(struct wormfs *fs, struct inode *ino)
 {
-	int64_t now_s = clock_source_now_s(fs->clock);
+	int64_t now_s = ino->released_s;
 	struct ledger_pending pending = { .since_s = now_s };
 	char *path = NULL;
 	int r;
@@ -455,6 +456,7 @@ static void release_last_locked(struct wormfs *fs, struct inode *ino, const stru
 {
 	struct stat now;
 
+	ino->released_s = clock_source_now_s(fs->clock);
 	if (ino->phase == LOCK_CLOSING) {
 		if (lock_settle_locked(fs, ino) < 0)
 			lock_linger_locked(fs, ino);

@@ -88,8 +88,10 @@ static int open_path(struct wormfs *fs, struct inode *ino)
 	fd = open_by_handle_at(fs->root_fd, ino->handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	/* The handle and the number were read by two calls: a rename between them could have joined
-	 * two files. Who they are is checked where the handle is used. */
+	if (!fs->shared)
+		return fd;
+	/* The handle and the number were read by two calls: a rename below us between them could have
+	 * joined two files. Who they are is checked where the handle is used. */
 	r = inode_stat(fd, "", &st, &btime_ns);
 	if (r == 0 && (st.st_ino != ino->ino || btime_ns != ino->btime_ns))
 		r = -ESTALE;

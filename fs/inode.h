@@ -63,9 +63,11 @@ struct inode {
 	bool dirty;			/* a writer that is gone changed it, and it is not locked */
 	bool seal_failed;		/* likewise, and its close(2) said why */
 	bool wrote_through;		/* a writer had passthrough: a mapping may outlive it */
+	bool no_capability;		/* made by us, and nobody gave it security.capability since */
 	bool lock_at_close;		/* asked for while it was written */
 	bool suspect;			/* changed below the mount since it was locked */
 	bool lingering;			/* on the list of linger.c, which holds a reference */
+	int64_t released_s;		/* by the clock of retention: when the last writer left */
 	int64_t idle_due_s;		/* commit=idle: locked from this moment on, 0: not waiting */
 	struct lock_record *rec;	/* CLOSING and COMMITTED */
 	struct data_stamp *mapped;	/* no writer and not locked, but a mapping still stores: as the last writer left it */

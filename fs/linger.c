@@ -47,12 +47,13 @@ void linger_add_locked(struct wormfs *fs, struct inode *ino)
 		return;
 	}
 	l->ino = inode_ref(fs, ino);
-	l->wait_ms = 1;
-	l->due_ms = now_ms() + 1;
+	l->wait_ms = LINGER_MIN_MS;
+	l->due_ms = now_ms() + LINGER_MIN_MS;
 	pthread_mutex_lock(&fs->linger->lock);
 	l->next = fs->linger->list;
 	fs->linger->list = l;
-	pthread_cond_signal(&fs->linger->wake);
+	if (!l->next)	/* else it wakes for an older one, and finds this */
+		pthread_cond_signal(&fs->linger->wake);
 	pthread_mutex_unlock(&fs->linger->lock);
 }
 

@@ -58,6 +58,7 @@ static int recover_one(void *arg, journal_slot slot, enum journal_state state, c
 			lock_linger_locked(fs, ino);
 	} else if (st.st_size > 0) {
 		recovery->interrupted++;
+		ino->released_s = clock_source_now_s(fs->clock);
 		ino->seal_failed = fs->opt.commit != COMMIT_IDLE;	/* not its close, but there was none */
 		lock_put_pending_locked(fs, ino);
 		ino->seal_failed = false;

@@ -246,6 +246,8 @@ static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const 
 	int r;
 
 	r = lock_check_locked(fs, ino, GUARD_UNLINK);
+	for (struct handle *h = ino->handles; h && r == 0 && nlink <= 1; h = h->next)
+		r = handle_need_fd_locked(fs, h);
 	if (r < 0)
 		return r;
 	if (unlinkat(dirfd, name, 0) < 0)

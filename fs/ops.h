@@ -23,6 +23,8 @@ double entry_timeout(struct wormfs *fs);
 int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, bool truncated,
 		       struct fuse_file_info *fi, struct handle **ret_handle);
 void handle_close(struct wormfs *fs, struct handle *h);
+/* Before the last name of a file goes: from then on only a descriptor leads to it. */
+int handle_need_fd_locked(struct wormfs *fs, struct handle *h);
 /* Opens an existing file as fi asks: the guard, then the lower file. Takes ino->lock. */
 int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
 			 struct handle **ret_handle);

@@ -31,6 +31,16 @@ static void reply_value(fuse_req_t req, const void *value, ssize_t n, size_t siz
 		fuse_reply_buf(req, value, n);
 }
 
+static bool is_known_without(struct inode *ino)
+{
+	bool known;
+
+	pthread_mutex_lock(&ino->lock);
+	known = ino->no_capability;
+	pthread_mutex_unlock(&ino->lock);
+	return known;
+}
+
 void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size)
 {
 	struct wormfs *fs = fuse_req_userdata(req);
@@ -47,6 +57,8 @@ void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t siz
 			n = strlen(value);
 	} else if (lower_xattr_is_ours(name)) {
 		n = -ENODATA;
+	} else if (strcmp(name, "security.capability") == 0 && !fs->shared && is_known_without(ino)) {
+		n = -ENODATA;	/* the kernel asks before the first write to every new file */
 	} else if (size && !(value = malloc(size))) {
 		n = -ENOMEM;
 	} else {
@@ -93,6 +105,8 @@ static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, co
 	fd = r < 0 ? r : descriptor_get(fs, ino);
 	if (fd >= 0) {
 		lock_metadata_before_locked(fs, ino, &before);
+		if (strncmp(name, "security.", 9) == 0)
+			ino->no_capability = false;
 		/* An ACL changes the mode: set-group-id goes as it would for the caller. */
 		r = strncmp(name, "system.", 7) == 0 ? credentials_assume_writer(fs, req, S_ISGID) : 0;
 		if (r == 0)

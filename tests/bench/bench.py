@@ -479,6 +479,19 @@ def ratio(cells, name, reference):
     return statistics.median(pairs) if pairs else None
 
 
+def cpu_ratio(cells, name, reference):
+    """The same by the CPU that caller and server used: other load on the machine hardly moves it."""
+    def used(n, rep):
+        run = cells[n]["runs"][rep]
+        return run["cpu_us"] + run["server_cpu_us"]
+
+    if name not in cells or reference not in cells:
+        return None
+    both = [rep for rep in cells[name]["runs"] if rep in cells[reference]["runs"]]
+    pairs = [used(reference, rep) / used(name, rep) for rep in both if used(name, rep)]
+    return statistics.median(pairs) if pairs else None
+
+
 # --- what is printed -------------------------------------------------------------------------
 
 def table(title, head, rows):
@@ -549,6 +562,7 @@ def print_goals(result):
                     continue
                 r = ratio(phases[p], contender, reference)
                 rows.append([about, p, contender, reference, f"{least:.1f}", as_ratio(r),
+                             as_ratio(cpu_ratio(phases[p], contender, reference)),
                              "-" if r is None else "met" if r >= least else "NOT MET"])
         for p, cells in phases.items():
             against = {n: ratio(cells, "wormfs", n) for n in PEERS if n in cells}
@@ -556,9 +570,10 @@ def print_goals(result):
             if against:
                 best = min(against, key=against.get)
                 rows.append(["no peer ahead", p, "wormfs", best, f"{AHEAD:.2f}", as_ratio(against[best]),
+                             as_ratio(cpu_ratio(cells, "wormfs", best)),
                              "met" if against[best] >= AHEAD else "NOT MET"])
         table(f"{base}: goals (no peer ahead: {AHEAD} is equal, within the noise)",
-              ["goal", "phase", "who", "against", "at least", "measured", ""], rows)
+              ["goal", "phase", "who", "against", "at least", "measured", "by CPU", ""], rows)
         met = sum(r[-1] == "met" for r in rows)
         print(f"{base}: {met} met, {sum(r[-1] == 'NOT MET' for r in rows)} not met, "
               f"{sum(r[-1] == '-' for r in rows)} not measured")

@@ -671,9 +671,12 @@ class Share:
             f.write('%d\n' % offset_s)
         os.rename(self.clock_file + '.new', self.clock_file)
 
-    def settle(self, writers=0):
-        """Waits until what was closed is over in the daemon too: RELEASE comes after close(2) has returned."""
+    def settle(self, *paths, writers=0):
+        """Waits until what was closed is over in the daemon and in the ledger: RELEASE comes after close(2) has
+        returned."""
         wait_for('%d writers' % writers, lambda: self.info()['writers'] == writers)
+        for path in paths:
+            self.shows(path)        # takes its turn behind the release of this file
         self.must('sync')
 
     def ctl(self, *args, check=True, **kwargs):

@@ -221,11 +221,11 @@ def test_never_leaves_nothing_of_ours_on_files(mount):
 def test_idle_locks_a_file_when_nobody_has_changed_it_for_that_long(mount):
     share = mount('commit=idle:60', clocked=True)
     write_file(share.at('a'), b'one')
-    share.settle()
+    share.settle('a')
     assert share.shows('a') == 'pending'
     share.now(50)
     write_file(share.at('a'), b' two', flags=os.O_APPEND)       # an NFS server opens and closes around each write
-    share.settle()
+    share.settle('a')
     share.now(100)                                              # 50 s after the last change
     assert share.shows('a') == 'pending'
     share.now(200)
@@ -237,7 +237,7 @@ def test_idle_locks_a_file_when_nobody_has_changed_it_for_that_long(mount):
 def test_idle_is_enforced_from_the_moment_a_file_is_due_not_from_the_next_sweep(mount):
     share = mount('commit=idle:60', clocked=True)
     write_file(share.at('a'), b'report')
-    share.settle()
+    share.settle('a')
     share.now(61)
     assert open_errno(share.at('a'), os.O_WRONLY) == 'EPERM'
     assert errno_of(os.unlink, share.at('a')) == 'EPERM'
@@ -248,7 +248,7 @@ def test_idle_does_not_lock_beside_a_writer(mount):
     write_file(share.at('b'), b'beside')
     with opened(share.at('a'), os.O_CREAT | os.O_WRONLY) as fd:
         os.write(fd, b'one')
-        share.settle(writers=1)
+        share.settle('b', writers=1)
         share.now(3600)
         share.wait_state('b', 'retained')
         assert share.shows('a') not in LOCKED
@@ -263,7 +263,7 @@ def test_idle_files_are_remembered_over_a_remount_and_SIGKILL(mount):
     write_file(share.at('b'), b'report')
     share.kill9()
     share.start()
-    assert share.shows('a') == 'pending'
+    share.wait_state('a', 'pending')
     share.now(3600)
     for name in ('a', 'b'):
         share.wait_state(name, 'retained')
@@ -274,7 +274,7 @@ def test_a_pending_file_that_is_deleted_is_forgotten(mount):
     write_file(share.at('a'), b'report')
     os.unlink(share.at('a'))
     write_file(share.at('b'), b'report')
-    share.settle()
+    share.settle('b')
     share.now(3600)
     share.wait_state('b', 'retained')
     share.must('sync')

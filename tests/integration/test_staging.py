@@ -283,7 +283,7 @@ def test_a_staging_file_that_nobody_touches_is_swept_after_its_time(mount):
     share = mount('staging_idle=60', clocked=True)
     write_file(share.at('a.part'), b'forgotten')
     write_file(share.at('empty.part'), b'')
-    share.settle()
+    share.settle('a.part', 'empty.part')
     assert share.shows('a.part') == 'staging'
     share.now(50)
     assert open_errno(share.at('a.part'), os.O_RDONLY) == 'OK'
@@ -297,7 +297,7 @@ def test_a_staging_file_that_nobody_touches_is_swept_after_its_time(mount):
 def test_a_staging_file_is_swept_after_24_hours_by_default_also_across_remounts(mount):
     share = mount(clocked=True)
     write_file(share.at('a.part'), b'forgotten')
-    share.settle()
+    share.settle('a.part')
     share.now(DAY - 600)
     share.remount()
     assert share.shows('a.part') == 'staging'
@@ -311,7 +311,7 @@ def test_a_staging_file_with_a_writer_is_not_swept(mount):
     with opened(share.at('a.part'), os.O_CREAT | os.O_WRONLY) as fd:
         os.write(fd, b'one')
         write_file(share.at('b.part'), b'beside it')
-        share.settle(writers=1)
+        share.settle('b.part', writers=1)
         share.now(3600)
         share.wait_state('b.part', 'retained')      # the sweep has been there
         assert share.shows('a.part') == 'staging'
