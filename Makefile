@@ -175,7 +175,7 @@ COMPLETION_DIR ?= $(PREFIX)/share/bash-completion/completions
 UNIT_DIR ?= $(PREFIX)/lib/systemd/system
 # Where mount(8) looks for it, whatever PREFIX is.
 MOUNT_HELPER_DIR ?= /sbin
-DOCS := $(wildcard README.md LICENSE docs/*.md)
+DOCS := $(wildcard README.md CHANGELOG.md LICENSE docs/*.md)
 
 ## install: programs, man pages, completion, systemd unit, mount helper; DESTDIR, PREFIX=/usr/local
 install: programs

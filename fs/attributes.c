@@ -218,7 +218,7 @@ static bool same_process(pid_t a, pid_t b)
 	return a == b || access(path, F_OK) == 0;
 }
 
-/* The writer itself may do it while it writes (cp -p, tar, install): the lock then comes with its close.
+/* The writer itself may do it while it writes (cp -p, tar): the lock then comes with its close.
  * While others write, EBUSY. */
 static int prepare_commit_chmod_locked(struct inode *ino, pid_t pid, bool *ret_now)
 {

@@ -165,7 +165,7 @@ void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct
 	free(path);
 }
 
-static bool is_staging(struct wormfs *fs, struct inode *ino)
+bool lock_is_staging(struct wormfs *fs, struct inode *ino)
 {
 	bool staging;
 
@@ -191,7 +191,7 @@ static bool locks_at_close(struct wormfs *fs, struct inode *ino, const struct st
 		return false;
 	if (ino->lock_at_close)
 		return true;
-	return fs->opt.commit == COMMIT_CLOSE && !is_staging(fs, ino);
+	return fs->opt.commit == COMMIT_CLOSE && !lock_is_staging(fs, ino);
 }
 
 void lock_created_locked(struct inode *ino)
@@ -352,7 +352,7 @@ void lock_put_pending_locked(struct wormfs *fs, struct inode *ino)
 	char *path = NULL;
 	int r;
 
-	if (fs->opt.commit == COMMIT_IDLE && !ino->seal_failed && !is_staging(fs, ino)) {
+	if (fs->opt.commit == COMMIT_IDLE && !ino->seal_failed && !lock_is_staging(fs, ino)) {
 		pending.reason = PENDING_IDLE;
 		pending.due_s = now_s + fs->opt.idle_s;
 		ino->idle_due_s = pending.due_s;

@@ -211,10 +211,6 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 		r = lock_check_locked(fs, ino, fi->flags & O_APPEND && !truncate ? GUARD_OPEN_APPEND : GUARD_OPEN_WRITE);
 		if (r < 0)
 			return r;
-		/* O_APPEND alone does not keep a program from the bytes before the end (fcntl F_SETFL):
-		 * until writes are checked one by one, an append-only file takes no writer. */
-		if (ino->rec && ino->rec->flags & RECORD_APPEND)
-			return -EPERM;
 	}
 	if (ino->phase == LOCK_UNKNOWN)
 		lock_load_locked(fs, ino);

@@ -22,8 +22,8 @@ struct row {
 static const struct row table[GUARD_OPS] = {
 	[GUARD_OPEN_READ] = { "open-read", "open O_RDONLY, read, mmap, stat, getxattr", { OK, OK, OK, OK, OK, OK, OK } },
 	[GUARD_OPEN_WRITE] = { "open-write", "open with O_WRONLY, O_RDWR or O_TRUNC", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_OPEN_APPEND] = { "open-append", "open O_WRONLY\\|O_APPEND", { OK, NO, NO, NO, OK, IO, OK } },
-	[GUARD_WRITE] = { "write", "write on a handle opened before", { OK, OK, NO, NO, OK, IO, OK } },
+	[GUARD_OPEN_APPEND] = { "open-append", "open O_WRONLY\\|O_APPEND", { OK, NO, NO, NO, NO, IO, OK } },
+	[GUARD_WRITE] = { "write", "write on a handle opened before", { OK, OK, NO, NO, NO, IO, OK } },
 	[GUARD_TRUNCATE] = { "truncate", "truncate (also to the same size)", { OK, NO, NO, NO, NO, IO, OK } },
 	[GUARD_FTRUNCATE] = { "ftruncate", "ftruncate on a handle opened before", { OK, OK, NO, NO, NO, IO, OK } },
 	[GUARD_FALLOCATE] = { "fallocate", "fallocate, every mode, likewise", { OK, OK, NO, NO, NO, IO, OK } },

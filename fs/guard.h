@@ -11,7 +11,8 @@ enum guard_state {
 	GUARD_CLOSING,		/* record written, a writer from before is still there */
 	GUARD_RETAINED,		/* locked: a date ahead, infinite, unspecified, or a hold */
 	GUARD_EXPIRED,		/* locked, retention over, no hold: may be deleted */
-	GUARD_APPENDABLE,	/* what is written is locked, the end may grow */
+	GUARD_APPENDABLE,	/* what is written is locked. O_APPEND does not keep a program from the bytes before the
+				 * end (fcntl F_SETFL): until writes are checked one by one it takes no writer at all */
 	GUARD_UNREADABLE,	/* the record cannot be read or verified: nobody knows */
 	GUARD_PINNED,		/* a directory above a locked file */
 	GUARD_STATES,

@@ -209,6 +209,7 @@ static void destroy(struct wormfs *fs, struct inode *ino)
 
 			ino->aliases = alias->next;
 			inode_put(fs, alias->parent);
+			free(alias->name);
 			free(alias);
 		}
 		if (ino->fd >= 0)
@@ -312,19 +313,65 @@ uint64_t inode_generation(const struct inode *ino)
 	return (uint32_t)mix64(ino->btime_ns) | 1;
 }
 
-static void add_alias_locked(struct wormfs *fs, struct inode *ino, struct inode *parent)
+static void add_alias_locked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name)
 {
 	struct inode_alias *alias;
 
 	for (alias = ino->aliases; alias; alias = alias->next)
-		if (alias->parent == parent)
+		if (alias->parent == parent && strcmp(alias->name, name) == 0)
 			return;
 	alias = malloc(sizeof(*alias));
 	if (!alias)
 		return;		/* this directory is then found by the ledger only */
+	alias->name = strdup(name);
+	if (!alias->name) {
+		free(alias);
+		return;
+	}
 	alias->parent = inode_ref(fs, parent);
 	alias->next = ino->aliases;
 	ino->aliases = alias;
+}
+
+static struct inode_alias *take_alias_locked(struct inode *ino, const struct inode *parent, const char *name)
+{
+	for (struct inode_alias **p = &ino->aliases; *p; p = &(*p)->next) {
+		struct inode_alias *alias = *p;
+
+		if (parent && (alias->parent != parent || strcmp(alias->name, name) != 0))
+			continue;
+		*p = alias->next;
+		return alias;
+	}
+	return NULL;
+}
+
+void inode_unlinked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name)
+{
+	struct inode_alias *alias;
+	struct inode *old = NULL;
+	char *old_name = NULL;
+
+	pthread_mutex_lock(&fs->names_lock);
+	if (ino->parent == parent && ino->name && strcmp(ino->name, name) == 0) {
+		alias = take_alias_locked(ino, NULL, NULL);
+		if (alias) {
+			old = ino->parent;
+			old_name = ino->name;
+			ino->parent = alias->parent;
+			ino->name = alias->name;
+		}
+	} else {
+		alias = take_alias_locked(ino, parent, name);
+		if (alias) {
+			old = alias->parent;
+			old_name = alias->name;
+		}
+	}
+	pthread_mutex_unlock(&fs->names_lock);
+	free(alias);
+	free(old_name);
+	inode_put(fs, old);
 }
 
 /* The kernel found `ino` as `name` in `parent`. */
@@ -339,8 +386,7 @@ static void remember_name(struct wormfs *fs, struct inode *ino, struct inode *pa
 		return;
 	}
 	if (ino->parent && nlink > 1 && !S_ISDIR(ino->type)) {
-		if (ino->parent != parent)
-			add_alias_locked(fs, ino, parent);
+		add_alias_locked(fs, ino, parent, name);
 		pthread_mutex_unlock(&fs->names_lock);
 		return;
 	}
@@ -364,7 +410,7 @@ void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const
 
 	pthread_mutex_lock(&fs->names_lock);
 	if (ino->parent && (ino->parent != from || !ino->name || strcmp(ino->name, old_name) != 0)) {
-		add_alias_locked(fs, ino, to);	/* another of its names was moved */
+		add_alias_locked(fs, ino, to, new_name);	/* another of its names was moved */
 		free_name = copy;
 	} else {
 		old = ino->parent;
@@ -555,6 +601,29 @@ int inode_walk(struct wormfs *fs, const char *path, struct inode **ret_ino)
 	else
 		*ret_ino = ino;
 	return r;
+}
+
+int inode_by_key(struct wormfs *fs, const struct file_key *key, struct inode **ret_ino, struct stat *ret_st)
+{
+	union {
+		struct file_handle handle;
+		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} u;
+	int32_t type;
+	int fd, r;
+
+	if (!fs->lower.handles || !file_key_is_handle(key) || key->len > sizeof(type) + MAX_HANDLE_SZ)
+		return -ESTALE;
+	memcpy(&type, key->bytes, sizeof(type));
+	u.handle.handle_type = type;
+	u.handle.handle_bytes = key->len - sizeof(type);
+	memcpy(u.handle.f_handle, key->bytes + sizeof(type), u.handle.handle_bytes);
+	fd = open_by_handle_at(fs->root_fd, &u.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return -ESTALE;
+	r = inode_lookup(fs, NULL, fd, "", ret_ino, ret_st);
+	close(fd);
+	return r < 0 ? -ESTALE : 0;
 }
 
 /* XFS keeps the generation in its handles; only its bulkstat tells it. Layout of struct
@@ -758,6 +827,7 @@ void inode_table_close(struct wormfs *fs)
 					struct inode_alias *alias = ino->aliases;
 
 					ino->aliases = alias->next;
+					free(alias->name);
 					free(alias);
 				}
 				if (ino->fd >= 0)

@@ -32,9 +32,10 @@ enum lock_phase {
 	LOCK_UNREADABLE,	/* refuse every change with EIO */
 };
 
-/* A second directory that has a name of a hard-linked file: it is pinned with the first. */
+/* Another name of a hard-linked file: its directory is pinned with the first. */
 struct inode_alias {
 	struct inode *parent;
+	char *name;
 	struct inode_alias *next;
 };
 
@@ -110,6 +111,8 @@ uint64_t inode_generation(const struct inode *ino);
 /* Name and parent changed (rename), or one more of them (link). */
 void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const char *old_name,
 		 struct inode *to, const char *new_name);
+/* A name is gone: another one takes its place. */
+void inode_unlinked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name);
 void inode_linked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name);
 
 /* Path relative to the share, "" for the root. The caller frees *ret_path. -ENOENT: not known,
@@ -118,6 +121,8 @@ int inode_path(struct wormfs *fs, struct inode *ino, char **ret_path);
 /* The parent, referenced, or NULL; and a copy of the name (NULL for ret_name: not wanted). */
 struct inode *inode_parent(struct wormfs *fs, struct inode *ino, char **ret_name);
 
+/* The inode of a key, by its handle, referenced; it may have no known name. -ESTALE: gone. */
+int inode_by_key(struct wormfs *fs, const struct file_key *key, struct inode **ret_ino, struct stat *ret_st);
 int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key);
 
 uint64_t inode_table_count(struct wormfs *fs);

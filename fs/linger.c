@@ -122,13 +122,19 @@ static int64_t idle_s(struct wormfs *fs, const struct ledger_pending *pending, s
 	int64_t btime_ns, now_s = clock_source_now_s(fs->clock);
 	int fd, r;
 
-	if (inode_walk(fs, pending->path, &ino) < 0)
+	r = inode_walk(fs, pending->path, &ino);
+	if (r == 0 && (inode_key(fs, ino, &key) < 0 || !file_key_equal(&key, &pending->key))) {
+		inode_put(fs, ino);
+		r = -ENOENT;
+	}
+	/* Renamed since, or a directory above it: the file itself is what counts. */
+	if (r < 0 && inode_by_key(fs, &pending->key, &ino, ret_st) < 0)
 		return -1;
 	fd = descriptor_get(fs, ino);
 	r = fd < 0 ? fd : inode_stat(fd, "", ret_st, &btime_ns);
 	if (fd >= 0)
 		descriptor_put(fs, ino, fd);
-	if (r < 0 || inode_key(fs, ino, &key) < 0 || !file_key_equal(&key, &pending->key)) {
+	if (r < 0 || ret_st->st_nlink == 0) {
 		inode_put(fs, ino);
 		return -1;
 	}

@@ -16,6 +16,9 @@
  * found out is LOCK_UNREADABLE. */
 void lock_load_locked(struct wormfs *fs, struct inode *ino);
 
+/* By its (first known) name. */
+bool lock_is_staging(struct wormfs *fs, struct inode *ino);
+
 /* Looks whether the lower file still is what the lock says: size, time, record. For the status command. */
 void lock_verify_locked(struct wormfs *fs, struct inode *ino);
 

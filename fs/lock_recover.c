@@ -56,7 +56,7 @@ static int recover_one(void *arg, journal_slot slot, enum journal_state state, c
 		atomic_fetch_add(&fs->n_closing, 1);
 		if (lock_settle_locked(fs, ino) < 0)
 			lock_linger_locked(fs, ino);
-	} else if (st.st_size > 0) {
+	} else if (st.st_size > 0 && st.st_ctim.tv_sec >= fs->last_mounted_s) {	/* else nothing was written to it */
 		recovery->interrupted++;
 		ino->released_s = clock_source_now_s(fs->clock);
 		ino->seal_failed = fs->opt.commit != COMMIT_IDLE;	/* not its close, but there was none */
@@ -79,7 +79,7 @@ int lock_recover(struct wormfs *fs)
 	r = journal_each(fs->journal, recover_one, &recovery);
 	if (recovery.locked || recovery.interrupted)
 		log_info("the last daemon did not end cleanly: %u locks carried into the ledger, %u interrupted writers "
-			 "left files that are not locked (wormctl status lists them)",
+			 "left files that are not locked (user.worm.state shows them as pending)",
 			 recovery.locked, recovery.interrupted);
 	return r;
 }

@@ -100,6 +100,7 @@ int lock_commit(struct wormfs *fs, struct inode *ino)
 /* Writes a changed record of a locked file, then tells the ledger. */
 static int rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struct lock_record *rec)
 {
+	journal_slot slot = JOURNAL_NO_SLOT;
 	struct ledger_row row;
 	int64_t btime_ns;
 	struct stat st;
@@ -119,7 +120,10 @@ static int rewrite_record_locked(struct wormfs *fs, struct inode *ino, const str
 	r = lock_fill_row(fs, ino, &st, &row, &path);
 	if (r == 0) {
 		row.hold = NULL;
-		r = fs->lower.xattr ? committer_put(fs->committer, &row, JOURNAL_NO_SLOT) : ledger_put(fs->ledger, &row);
+		/* In the journal until the ledger has it: a kill in between would leave the ledger behind. */
+		if (fs->lower.xattr && journal_add(fs->journal, &row.key, path, &slot) == 0)
+			journal_mark_locked(fs->journal, slot, rec, NULL);
+		r = fs->lower.xattr ? committer_put(fs->committer, &row, slot) : ledger_put(fs->ledger, &row);
 	}
 	free(path);
 	return r;
@@ -203,7 +207,7 @@ int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t
 		r = ensure_row_locked(fs, ino, &key, &holds);
 	if (r < 0)
 		goto out;
-	if (holds >= UINT16_MAX) {
+	if (holds >= UINT16_MAX || ino->rec->holds == UINT16_MAX) {
 		r = -EOVERFLOW;
 		goto out;
 	}
@@ -212,7 +216,8 @@ int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t
 	if (r < 0)
 		goto out;
 	rec = *ino->rec;
-	rec.holds = holds + 1;
+	/* Names may be missing (lost ledger, another gateway), a count may lag (crash): the larger holds. */
+	rec.holds = (rec.holds > holds ? rec.holds : holds) + 1;
 	r = rewrite_record_locked(fs, ino, &rec);
 	if (r < 0 && ledger_hold_release(fs->ledger, &key, case_name) < 0)
 		lock_log_failure(fs, ino, "take back the hold that its record could not take", r);
@@ -246,7 +251,10 @@ int lock_release(struct wormfs *fs, struct inode *ino, const char *case_name)
 	}
 	/* The count first, then the name: while a crash leaves the name, the file is held by it. */
 	rec = *ino->rec;
-	rec.holds = holds - 1;
+	if (rec.holds > 0)
+		rec.holds--;
+	if (rec.holds < holds - 1)
+		rec.holds = holds - 1;
 	r = rewrite_record_locked(fs, ino, &rec);
 	if (r == 0)
 		r = ledger_hold_release(fs->ledger, &key, case_name);

@@ -121,6 +121,11 @@ int lower_probe(struct wormfs *fs)
 	if (fd < 0)
 		return -errno;
 	r = lower_setxattr(fd, record, bytes, sizeof(bytes), 0);
+	if (r == -EOPNOTSUPP && fs->ns == LOWER_TRUSTED && fs->opt.xattr_ns < 0 &&
+	    lower_setxattr(fd, lower_xattr_record(LOWER_USER), bytes, sizeof(bytes), 0) == 0) {
+		fs->ns = LOWER_USER;	/* NFS has only these (RFC 8276) */
+		r = 0;
+	}
 	if (r < 0 && r != -EOPNOTSUPP && r != -EPERM) {
 		close(fd);
 		return r;

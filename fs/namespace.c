@@ -257,6 +257,20 @@ static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const 
 	return 0;
 }
 
+/* link(2) to the real name, unlink(2) of the staging name: a rename in two steps, and it locks as one. */
+static void lock_what_is_left_locked(struct wormfs *fs, struct inode *ino, const struct stat *st)
+{
+	bool sealed = false;
+
+	if (fs->opt.commit != COMMIT_CLOSE || ino->phase != LOCK_NONE || ino->nwriters > 0 || st->st_size == 0 ||
+	    lock_is_staging(fs, ino))
+		return;
+	if (lock_seal_locked(fs, ino, &sealed) < 0)
+		return;		/* it stays on the list of the sweep */
+	if (sealed)
+		lock_publish_locked(fs, ino);
+}
+
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct wormfs *fs = fuse_req_userdata(req);
@@ -271,9 +285,19 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	r = inode_lookup(fs, dir, fd, name, &ino, &st);
 	if (r == 0) {
+		bool was_staging = st.st_nlink > 1 && S_ISREG(ino->type) && staging_matches(fs->staging, name);
+
+		if (was_staging)
+			pthread_rwlock_rdlock(&fs->rename_lock);
 		pthread_mutex_lock(&ino->lock);
 		r = unlink_locked(fs, ino, fd, name, st.st_nlink);
+		if (r == 0 && st.st_nlink > 1)
+			inode_unlinked(fs, ino, dir, name);
+		if (r == 0 && was_staging)
+			lock_what_is_left_locked(fs, ino, &st);
 		pthread_mutex_unlock(&ino->lock);
+		if (was_staging)
+			pthread_rwlock_unlock(&fs->rename_lock);
 		if (r == 0 && st.st_nlink <= 1)
 			descriptor_drop(fs, ino);	/* or the space stays taken */
 		inode_put(fs, ino);

@@ -215,8 +215,8 @@ static const struct option_row rows[] = {
 	{ "min", "PERIOD", "shortest retention; a shorter one is raised to it at commit, and\n"
 	  "an explicit request is refused with EINVAL [0s]", set_retention, SET_MIN },
 	{ "max", "PERIOD", "longest retention, likewise [100y]", set_retention, SET_MAX },
-	{ "mode", "governance|compliance", "governance: an administrator may get an audited way to delete early;\n"
-	  "compliance: nobody has; needs min, retention and max [governance]", set_mode, 0 },
+	{ "mode", "governance|compliance", "kept in every record. compliance: nobody will ever delete early or lower it;\n"
+	  "needs min, retention and max [governance]", set_mode, 0 },
 	{ "hold", "CASE", "put every file that is locked from now on under this legal hold [none]", set_hold, 0 },
 	{ "staging", "GLOB:GLOB...", "names not locked at close but by the rename to another name; \"staging=\" for\n"
 	  "none [" STAGING_DEFAULT "]", set_staging, 0 },

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fs/log.h"
@@ -263,16 +264,23 @@ static char *read_boot_id(char *buf, size_t len_bytes)
 /* After a lost database, or a machine that went down while the share was mounted, rows may be missing. */
 static int note_start(struct wormfs *fs, bool ledger_is_new, bool share_is_new)
 {
-	char boot_id[64], *value = NULL;
-	bool missing = ledger_is_new && !share_is_new;
+	char boot_id[64], now[32], *value = NULL;
+	bool missing = fs->lower.xattr && ledger_is_new && !share_is_new;
 	int r;
 
 	read_boot_id(boot_id, sizeof(boot_id));
 	if (ledger_meta_get(fs->ledger, "mounted", &value) == 0) {
-		missing |= *value && strcmp(value, boot_id) != 0;
+		missing |= fs->lower.xattr && *value && strcmp(value, boot_id) != 0;
 		free(value);
 	}
-	r = missing ? ledger_meta_set(fs->ledger, "needs_reindex", "1") : 0;
+	if (ledger_meta_get(fs->ledger, "mounted_at", &value) == 0) {
+		fs->last_mounted_s = strtoll(value, NULL, 10);
+		free(value);
+	}
+	snprintf(now, sizeof(now), "%lld", (long long)time(NULL));
+	r = ledger_meta_set(fs->ledger, "mounted_at", now);
+	if (r == 0 && missing)
+		r = ledger_meta_set(fs->ledger, "needs_reindex", "1");
 	if (r == 0)
 		r = ledger_meta_set(fs->ledger, "mounted", boot_id);
 	if (r < 0)

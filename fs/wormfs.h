@@ -68,6 +68,7 @@ struct wormfs {
 	struct committer *committer;
 	struct linger *linger;
 	struct control *control;
+	int64_t last_mounted_s;	/* wall time: start of the daemon before this one, 0: none */
 	int state_lock_fd;	/* flock(2) */
 	unsigned state_made;	/* what this start made, to be taken away if it fails (state.c) */
 
