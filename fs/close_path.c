@@ -488,7 +488,7 @@ void lock_writer_release(struct wormfs *fs, struct handle *h)
 	if (fstat(h->fd, &st) == 0)
 		release_locked(fs, h, &st);
 	else
-		lock_log_failure(fs, ino, "look at the file at its last close", -errno);
+		log_warning("cannot look at a file at its last close: %s, it is looked at again later", strerror(errno));
 	for (p = &ino->handles; *p != h; p = &(*p)->next)
 		;
 	*p = h->next;
@@ -500,6 +500,16 @@ void lock_writer_release(struct wormfs *fs, struct handle *h)
 		release_last_locked(fs, ino, &st);
 	pthread_mutex_unlock(&ino->lock);
 	pthread_rwlock_unlock(&fs->rename_lock);
+}
+
+void lock_give_up_settling_locked(struct wormfs *fs, struct inode *ino)
+{
+	if (lock_settle_locked(fs, ino) == 0 || !ino->mapped)
+		return;		/* CLOSING: its slot in the journal says so at the next start */
+	free(ino->mapped);
+	ino->mapped = NULL;
+	atomic_fetch_sub(&fs->n_closing, 1);
+	leave_unlocked_locked(fs, ino);
 }
 
 void lock_metadata_before_locked(struct wormfs *fs, struct inode *ino, struct data_stamp *ret_before)

@@ -26,6 +26,7 @@
 #define IDLE_TIMEOUT_S 30
 #define BACKLOG 1024		/* connections the kernel keeps waiting for a place */
 #define SYNC_TIMEOUT_MS 30000
+#define SYNC_SETTLE_MS 500
 
 struct control {
 	int listen_fd, stop_fd;
@@ -179,7 +180,13 @@ static json_t *verb_release(struct client *client, json_t *request, struct inode
 
 static json_t *verb_sync(struct client *client, json_t *request, struct inode *ino)
 {
-	int r = committer_flush(client->fs->committer, SYNC_TIMEOUT_MS);
+	int r;
+
+	/* What was closed a moment ago is on its way: the kernel lets go of a file after close(2) has returned.
+	 * A mapping that outlives its file does not hold the answer up. */
+	for (int waited_ms = 0; atomic_load(&client->fs->n_closing) > 0 && waited_ms < SYNC_SETTLE_MS; waited_ms += 2)
+		usleep(2000);
+	r = committer_flush(client->fs->committer, SYNC_TIMEOUT_MS);
 
 	return r < 0 ? answer_error(r, "the ledger cannot be written") : answer_ok();
 }

@@ -256,10 +256,15 @@ void linger_stop(struct wormfs *fs)
 	pthread_cond_signal(&linger->wake);
 	pthread_mutex_unlock(&linger->lock);
 	pthread_join(linger->thread, NULL);
-	while (linger->list) {	/* their journal slots say so at the next start */
+	while (linger->list) {
 		struct lingering *l = linger->list;
 
 		linger->list = l->next;
+		pthread_rwlock_rdlock(&fs->rename_lock);
+		pthread_mutex_lock(&l->ino->lock);
+		lock_give_up_settling_locked(fs, l->ino);
+		pthread_mutex_unlock(&l->ino->lock);
+		pthread_rwlock_unlock(&fs->rename_lock);
 		inode_put(fs, l->ino);
 		free(l);
 	}

@@ -75,6 +75,9 @@ void lock_metadata_after_locked(struct wormfs *fs, struct inode *ino, const stru
  * mapping changed it, it is COMMITTED now. -EBUSY = somebody still can write. Wants rename_lock, too. */
 int lock_settle_locked(struct wormfs *fs, struct inode *ino);
 
+/* The daemon ends: settles what can be, and leaves the rest to the next one. Wants rename_lock, too. */
+void lock_give_up_settling_locked(struct wormfs *fs, struct inode *ino);
+
 /* What an earlier daemon left in the journal: locks that the ledger lacks, writers that never closed. */
 int lock_recover(struct wormfs *fs);
 

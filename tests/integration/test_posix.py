@@ -21,7 +21,7 @@ import time
 import pytest
 
 from harness import (ALICE, AT_FDCWD, BOB, DEADLINE_S, FALLOC, FILES, MS_RDONLY, MS_REMOUNT, RENAME_EXCHANGE, RENAME_NOREPLACE,
-                     RENAME_WHITEOUT, TEAM, UTIME_NOW, UTIME_OMIT, as_user, errno_of, fallocate, in_child, libc, link_descriptor,
+                     RENAME_WHITEOUT, TEAM, UTIME_NOW, UTIME_OMIT, WORMFS, as_user, daemon_environment, errno_of, fallocate, in_child, libc, link_descriptor,
                      linkat, mount_call, mounts, need_program, open_errno, opened, read_file, renameat2, run, scaled, tool,
                      utimensat, wait_for, write_file)
 
@@ -1193,10 +1193,9 @@ def test_remounting_read_only_and_back_takes_effect_at_once(mount):
 def test_remount_by_the_program_itself_changes_ro_and_rw(mount):
     share = mount('commit=never')
     write_file(share.at('f'), b'x')
-    from harness import WORMFS, daemon_environment
-    run(WORMFS, share.share, '-o', 'remount,ro', env=daemon_environment())
+    run(WORMFS, share.share, share.mnt, '-o', 'remount,ro', env=daemon_environment())
     assert open_errno(share.at('f'), os.O_WRONLY) == 'EROFS'
-    run(WORMFS, share.share, '-o', 'remount,rw', env=daemon_environment())
+    run(WORMFS, share.share, share.mnt, '-o', 'remount,rw', env=daemon_environment())
     assert open_errno(share.at('f'), os.O_WRONLY) == 'OK'
     assert share.alive()
 
