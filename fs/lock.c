@@ -15,6 +15,8 @@
 #include "fs/log.h"
 #include "fs/pin.h"
 
+#define LEDGER_WAIT_MS 1000
+
 /* For the log: the caller frees it. */
 char *lock_path_for_log(struct wormfs *fs, struct inode *ino)
 {
@@ -249,6 +251,12 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 		return GUARD_RETAINED;
 	/* Expired, says the file. The ledger may know a later date or a hold that a crash kept from it. */
 	r = lock_find_row(fs, ino, &row);
+	row.rec.holds = 0;
+	if (r == 0 && row.holds == 0 && record_is_retained(&row.rec, now_s)) {
+		/* Or it lags: the date that followed "unspecified" is in the committer's queue. */
+		(void)committer_flush(fs->committer, LEDGER_WAIT_MS);	/* a ledger that fails keeps its word */
+		r = lock_find_row(fs, ino, &row);
+	}
 	if (r < 0 && r != -ENOENT)
 		return GUARD_UNREADABLE;
 	row.rec.holds = 0;	/* a copy of the file's own count, and older; the names count */
