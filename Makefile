@@ -98,7 +98,7 @@ setup-test:
 	@$(SETUP) test
 
 # The integration suite with these mount options; the first is what a user gets.
-PYTEST = $(PYTHON) -m pytest -q -rs -p no:cacheprovider
+PYTEST = scripts/pytest.sh
 TRANSPORTS := io_uring=no passthrough=no io_uring=no,passthrough=no io_uring=no,passthrough=no,splice=no
 # What the other combinations run of it: everything that a transport can change.
 TRANSPORT_TESTS := test_lock.py test_mapping.py test_race.py test_staging.py test_tmpfile.py test_posix.py
@@ -212,6 +212,7 @@ help:
 	@sed -n 's/^## //p' Makefile
 
 ## ci: what .ci/run runs: check, every transport, both sanitizers, short suites, short fuzzing
+ci: export RETRY = 1
 ci: check
 	$(MAKE) --no-print-directory check-transports
 	$(MAKE) --no-print-directory check-asan

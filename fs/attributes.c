@@ -62,6 +62,8 @@ void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	int r;
 
 	r = ino ? stat_inode(fs, ino, file_handle_of(fi, ino), &st) : -ESTALE;
+	if (ino && file_handle_of(fi, ino))
+		handle_done(file_handle_of(fi, ino));
 	if (r == 0)
 		timeout_s = timeout_of(fs, ino);
 	inode_put(fs, ino);

@@ -493,7 +493,6 @@ void lock_writer_release(struct wormfs *fs, struct handle *h)
 		;
 	*p = h->next;
 	close(h->fd);
-	h->fd = -1;
 	ino->nwriters--;
 	atomic_fetch_sub(&fs->n_writers, 1);
 	if (ino->nwriters == 0)

@@ -406,6 +406,7 @@ void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struc
 	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
 	buf.buf[0].fd = fd;
 	buf.buf[0].pos = offset;
+	handle_done(handle_of(fi->fh));
 	fuse_reply_data(req, &buf, fs->splice ? FUSE_BUF_SPLICE_MOVE : FUSE_BUF_NO_SPLICE);
 }
 
@@ -438,6 +439,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 	out.buf[0].pos = offset;
 	n = fuse_buf_copy(&out, in, fs->splice ? 0 : FUSE_BUF_NO_SPLICE);
 	credentials_drop(fs);
+	handle_done(h);
 	if (n < 0)
 		fuse_reply_err(req, -n);
 	else
@@ -447,8 +449,10 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi->fh);
+	int r = h->writer ? lock_flush(fuse_req_userdata(req), h) : 0;
 
-	fuse_reply_err(req, h->writer ? -lock_flush(fuse_req_userdata(req), h) : 0);
+	handle_done(h);
+	fuse_reply_err(req, -r);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
@@ -470,6 +474,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_
 	r = handle_fd(fuse_req_userdata(req), h);
 	if (r >= 0)
 		r = (datasync ? fdatasync(r) : fsync(r)) < 0 ? -errno : 0;
+	handle_done(h);
 	fuse_reply_err(req, r < 0 ? -r : 0);
 }
 
@@ -498,6 +503,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 		r = fallocate(h->fd, mode, offset, length) < 0 ? -errno : 0;
 		credentials_drop(fs);
 	}
+	handle_done(h);
 	fuse_reply_err(req, -r);
 }
 
@@ -505,9 +511,11 @@ void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struc
 {
 	int fd = handle_fd(fuse_req_userdata(req), handle_of(fi->fh));
 	off_t at = fd < 0 ? fd : lseek(fd, offset, whence);
+	int r = fd < 0 ? -fd : errno;
 
+	handle_done(handle_of(fi->fh));
 	if (at < 0)
-		fuse_reply_err(req, fd < 0 ? -fd : errno);
+		fuse_reply_err(req, r);
 	else
 		fuse_reply_lseek(req, at);
 }
@@ -531,6 +539,8 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct f
 		}
 		credentials_drop(fs);
 	}
+	handle_done(to);
+	handle_done(handle_of(in_fi->fh));
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else

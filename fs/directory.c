@@ -175,7 +175,9 @@ void op_releasedir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
 	struct directory *d = directory_of(fi);
 
+	pthread_mutex_lock(&d->lock);	/* the last reader is done, and its thread has let go */
 	close(d->fd);
+	pthread_mutex_unlock(&d->lock);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
 	fuse_reply_err(req, 0);

@@ -28,7 +28,7 @@ struct handle {
 	bool synced;			/* the writer asked for stable storage (fsync, O_SYNC) */
 	bool seal_failed;		/* close(2) said so: not tried again at release */
 	struct data_stamp stamp;	/* when it was opened */
-	atomic_bool ready;		/* see handle_of() */
+	atomic_int ready;		/* see handle_of() */
 };
 
 /* A handle goes through the kernel from the thread that opened the file to the one that uses it. The
@@ -36,8 +36,14 @@ struct handle {
  * cannot see an order that io_uring makes. */
 static inline uint64_t handle_publish(struct handle *h)
 {
-	atomic_store_explicit(&h->ready, true, memory_order_release);
+	atomic_store_explicit(&h->ready, 1, memory_order_release);
 	return (uintptr_t)h;
+}
+
+/* The last look of a request at its handle, which the release that comes after it frees. */
+static inline void handle_done(struct handle *h)
+{
+	atomic_fetch_or_explicit(&h->ready, 1, memory_order_release);
 }
 
 static inline struct handle *handle_of(uint64_t fh)

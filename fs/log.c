@@ -3,6 +3,7 @@
 #include "fs/log.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -10,7 +11,7 @@
 
 #define LINE_BYTES 1024
 
-static bool syslog_wanted, debug_wanted;	/* set once, before any thread */
+static atomic_bool syslog_wanted, debug_wanted;
 
 static void escape(const char *text, char *out, size_t len_bytes)
 {

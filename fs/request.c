@@ -15,6 +15,8 @@
 #include "fs/state.h"
 #include "lockstore/control.h"
 
+#define READY_TIMEOUT_MS 5000
+
 /* One consistent look at an inode. */
 struct view {
 	enum guard_state state;
@@ -292,8 +294,15 @@ static json_t *configuration_json(struct wormfs *fs)
 
 int request_mount(struct wormfs *fs, json_t **ret_json)
 {
-	json_t *json = configuration_json(fs), *rest;
+	json_t *json, *rest;
 
+	/* The control socket is there before the kernel's first request is. */
+	for (int waited_ms = 0; !atomic_load(&fs->ready); waited_ms++) {
+		if (waited_ms == READY_TIMEOUT_MS)
+			return -EAGAIN;
+		usleep(1000);
+	}
+	json = configuration_json(fs);
 	if (!json)
 		return -EILSEQ;		/* a path that is not UTF-8 cannot be put into JSON */
 	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o}",

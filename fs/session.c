@@ -115,6 +115,7 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		 fs->splice ? "on" : "off", fuse_pkgversion(), fs->lower.filesystem,
 		 fs->lower.xattr ? "" : " (no xattrs: locks are only in the ledger, a close waits for it)",
 		 fs->shared ? "shared" : "exclusive");
+	atomic_store(&fs->ready, true);
 }
 
 static const struct fuse_lowlevel_ops operations = {

@@ -57,6 +57,7 @@ struct wormfs {
 	struct fuse_session *se;
 	bool io_uring, passthrough, splice;	/* in use; why not is in the text beside it */
 	char io_uring_why[120], passthrough_why[120];
+	atomic_bool ready;	/* the kernel has said what it offers: these are final */
 
 	struct inode_table *inodes;
 	struct descriptor_cache *descriptors;
