@@ -103,7 +103,7 @@ TRANSPORTS := io_uring=no passthrough=no io_uring=no,passthrough=no io_uring=no,
 # What the other combinations run of it: everything that a transport can change.
 TRANSPORT_TESTS := test_lock.py test_mapping.py test_race.py test_staging.py test_tmpfile.py test_posix.py
 SAN_ENV = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(CURDIR)/tests/tsan.supp
 SAN_ROUNDS = WORMFS_TEST_ROUNDS=2000 WORMFS_TEST_KILLS=4 WORMFS_TEST_FILES=5000 WORMFS_TEST_DEADLINE=60
 SUITES := tests/suites/run.sh
 
@@ -124,10 +124,11 @@ check-transports: setup-test
 	@$(MAKE) --no-print-directory programs tests-bin
 	@set -e; for t in $(TRANSPORTS); do echo "== $$t"; \
 		WORMFS=$(BUILD)/wormfs WORMFS_TEST_OPTIONS=$$t $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS)); done
-	@echo "== the distribution's libfuse"
+	@echo "== the distribution's libfuse (left out: O_TMPFILE, which libfuse before 3.17 does not have)"
 	@$(MAKE) --no-print-directory BUILD=$(BUILD)-distribution LIBFUSE=system programs tests-bin
-	@WORMFS=$(BUILD)-distribution/wormfs WORMCTL=$(BUILD)-distribution/wormctl \
-		$(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS))
+	@WORMFS=$(BUILD)-distribution/wormfs WORMCTL=$(BUILD)-distribution/wormctl $(PYTEST) \
+		-k 'not T24 and not default_ACLs_are_inherited and not setgid_file_made_in_a_setgid' \
+		$(addprefix tests/integration/,$(filter-out test_tmpfile.py,$(TRANSPORT_TESTS)))
 
 ## check-asan, check-tsan: unit and integration tests under the address and undefined, or thread sanitizer
 check-asan: setup-test
