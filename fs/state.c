@@ -17,6 +17,7 @@
 #include "fs/log.h"
 #include "lockstore/reindex.h"
 
+#define PREDECESSOR_MS 3000
 #define STATE_LOCK "lock"
 #define STATE_KEY "key"
 
@@ -173,12 +174,23 @@ static int open_state_dir(struct wormfs *fs)
 
 /* ---- one daemon a share ---- */
 
+/* umount(8) returns before the daemon of the old mount has ended: its successor waits for that. */
+static int lock_file(int fd)
+{
+	for (int waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited_ms += 50) {
+		if (errno != EWOULDBLOCK || waited_ms >= PREDECESSOR_MS)
+			return -errno;
+		usleep(50000);
+	}
+	return 0;
+}
+
 static int lock_share(struct wormfs *fs)
 {
 	char path[PATH_MAX];
 
 	/* Gateways of one distributed share have one state directory each; all others also meet here. */
-	if (fs->opt.shared != 1 && flock(fs->root_fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK) {
+	if (fs->opt.shared != 1 && lock_file(fs->root_fd) == -EWOULDBLOCK) {
 		complain("another wormfs serves '%s' already: unmount that one first", fs->share);
 		return -EBUSY;
 	}
@@ -191,7 +203,7 @@ static int lock_share(struct wormfs *fs)
 		complain("cannot write to the state directory '%s': %s", fs->state_dir, strerror(-r));
 		return r;
 	}
-	if (flock(fs->state_lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	if (lock_file(fs->state_lock_fd) < 0) {
 		complain("another wormfs uses the state directory '%s': unmount that share first, or give this one its own with -o state=DIR",
 			 fs->state_dir);
 		return -EBUSY;
