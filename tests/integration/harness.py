@@ -546,8 +546,9 @@ class Share:
         self.stop()
         return self.start(options)
 
-    def kill9(self):
-        """SIGKILL, and the dead mount is taken away."""
+    def kill9(self, unmount=True):
+        """SIGKILL, and the dead mount is taken away: from then on its path leads to the lower directory, so who
+        still writes there has to end first (unmount=False, then unmount_dead())."""
         proc, self.proc = self.proc, None
         Share.live.discard(self)
         if proc is not None:
@@ -557,7 +558,8 @@ class Share:
             except subprocess.TimeoutExpired:
                 abort_connection(self.mnt)
                 proc.wait()
-        self.unmount_dead()
+        if unmount:
+            self.unmount_dead()
 
     def unmount_dead(self):
         while fuse_mounted(self.mnt):

@@ -32,13 +32,14 @@ def round_of_writers(share, acks, tag, kill):
     try:
         assert writers.stdout.readline() == b'ready\n'
         kill()
-        share.kill9()
+        share.kill9(unmount=False)
         # SIGBUS: a store into a mapping of a mount that is gone, where there is no passthrough.
         assert writers.wait(60) in (0, -signal.SIGBUS)
     finally:
         writers.kill()
         writers.wait()
         writers.stdout.close()
+        share.unmount_dead()
     return sum(1 for _ in open(acks))
 
 
