@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "fs/descriptor.h"
+#include "fs/handle.h"
 #include "fs/log.h"
 #include "fs/wormfs.h"
 
@@ -829,6 +830,14 @@ void inode_table_close(struct wormfs *fs)
 					ino->aliases = alias->next;
 					free(alias->name);
 					free(alias);
+				}
+				while (ino->handles) {	/* nor does it always send the last release */
+					struct handle *h = ino->handles;
+
+					ino->handles = h->next;
+					if (h->fd >= 0)
+						close(h->fd);
+					free(h);
 				}
 				if (ino->fd >= 0)
 					close(ino->fd);
