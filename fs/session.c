@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "fs/log.h"
@@ -288,7 +287,9 @@ int session_loop(struct wormfs *fs)
 		return -ENOMEM;
 	fuse_loop_cfg_set_clone_fd(config, 1);
 	fuse_loop_cfg_set_max_threads(config, fs->opt.threads);
-	fuse_loop_cfg_set_idle_threads(config, get_nprocs() + 1);
+	/* Fewer, and libfuse ends a thread after a request and makes one before the next: a thread a request
+	 * where four callers meet two CPUs. */
+	fuse_loop_cfg_set_idle_threads(config, fs->opt.threads);
 	r = fuse_session_loop_mt(fs->se, config);
 	fuse_loop_cfg_destroy(config);
 	return r > 0 ? 0 : r;	/* > 0: the signal that ended it */
