@@ -20,6 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lockstore/leaf_mutex.h"
+
 #define MAGIC "wormfs writers\n"	/* 16 bytes with its NUL */
 #define VERSION 1
 #define CHUNK_BYTES ((size_t)JOURNAL_CHUNK_SLOTS * JOURNAL_SLOT_BYTES)
@@ -184,7 +186,7 @@ int journal_open(const char *state_dir, struct journal **ret_journal)
 	if (!journal)
 		return -ENOMEM;
 	journal->fd = -1;
-	pthread_mutex_init(&journal->lock, NULL);
+	leaf_mutex_init(&journal->lock);
 	journal->free_slots = malloc(JOURNAL_MAX_SLOTS * sizeof(*journal->free_slots));
 	if (!journal->free_slots) {
 		r = -ENOMEM;
