@@ -28,17 +28,9 @@ static struct handle *file_handle_of(struct fuse_file_info *fi, const struct ino
 
 static int stat_inode(struct wormfs *fs, struct inode *ino, struct handle *h, struct stat *ret_st)
 {
-	int64_t btime_ns;
-	int fd, r;
-
 	if (h && h->writer)
 		return fstat(h->fd, ret_st) < 0 ? -errno : 0;
-	fd = descriptor_get(fs, ino);
-	if (fd < 0)
-		return fd;
-	r = inode_stat(fd, "", ret_st, &btime_ns);
-	descriptor_put(fs, ino, fd);
-	return r;
+	return inode_stat_now(fs, ino, ret_st);
 }
 
 static double timeout_of(struct wormfs *fs, struct inode *ino)
@@ -80,15 +72,9 @@ void op_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fus
 	struct inode *ino = inode_get(fs, nodeid);
 	double timeout_s = 0;
 	struct statx stx;
-	int fd, r;
+	int r;
 
-	fd = ino ? descriptor_get(fs, ino) : -ESTALE;
-	if (fd >= 0) {
-		r = statx(fd, "", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | (flags & AT_STATX_SYNC_TYPE), mask, &stx) < 0 ? -errno : 0;
-		descriptor_put(fs, ino, fd);
-	} else {
-		r = fd;
-	}
+	r = ino ? inode_statx_now(fs, ino, flags & AT_STATX_SYNC_TYPE, mask, &stx) : -ESTALE;
 	if (r == 0)
 		timeout_s = timeout_of(fs, ino);
 	inode_put(fs, ino);

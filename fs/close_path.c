@@ -200,24 +200,21 @@ void lock_created_locked(struct inode *ino)
 	ino->no_capability = true;
 }
 
-int lock_writer_open_locked(struct wormfs *fs, struct handle *h)
+int lock_writer_open_locked(struct wormfs *fs, struct handle *h, const struct stat *st)
 {
 	struct inode *ino = h->ino;
 	struct file_key key;
 	struct timespec now;
-	struct stat st;
 	char *path = NULL;
 	int r;
 
-	if (fstat(h->fd, &st) < 0)
-		return -errno;
-	if (st.st_ino != ino->ino)
+	if (st->st_ino != ino->ino)
 		return -ESTALE;	/* see open_path() in descriptor.c */
-	h->stamp = stamp_of(&st);
-	if (!fs->lower.fine_times && st.st_size > 0) {
+	h->stamp = stamp_of(st);
+	if (!fs->lower.fine_times && st->st_size > 0) {
 		/* A change in the same tick would leave the same stamp: count it as one. */
 		clock_gettime(CLOCK_REALTIME, &now);
-		if (lock_to_ns(now) - lock_to_ns(st.st_ctim) < RACY_NS)
+		if (lock_to_ns(now) - lock_to_ns(st->st_ctim) < RACY_NS)
 			h->changed = true;
 	}
 	if (ino->slot == JOURNAL_NO_SLOT && fs->opt.commit != COMMIT_NEVER) {
@@ -292,7 +289,9 @@ int lock_probe_writers(struct wormfs *fs, struct inode *ino, struct stat *ret_st
 	fd = descriptor_open(fs, ino, O_RDONLY | O_NONBLOCK);
 	if (fd < 0)
 		return fd;
-	if (fs->lower.leases && fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
+	/* A reader may keep the kernel's reference of a writer that is gone: then no lease is granted, and no
+	 * lease is needed where no writer could map it. */
+	if (fs->lower.leases && !(ino->nbacking > 0 && ino->backing_writes && !ino->mappable) && fcntl(fd, F_SETLEASE, F_RDLCK) < 0)
 		r = -EBUSY;	/* EAGAIN says so; with any other error nobody knows */
 	if (r == 0 && fstat(fd, ret_st) < 0)
 		r = -errno;
@@ -300,26 +299,20 @@ int lock_probe_writers(struct wormfs *fs, struct inode *ino, struct stat *ret_st
 	return r;
 }
 
-static int settle_closing_locked(struct wormfs *fs, struct inode *ino)
+/* `last`: how the last writer left it, or NULL: not known, or it may have changed since. */
+static int settle_closing_locked(struct wormfs *fs, struct inode *ino, const struct stat *last)
 {
 	struct stat st;
-	int fd, r;
+	int fd, r = 0;
 
-	if (ino->wrote_through) {
+	if (ino->mappable)
 		r = lock_probe_writers(fs, ino, &st);
-		if (r < 0)
-			return -EBUSY;
-	} else {
-		int64_t btime_ns;
-
-		fd = descriptor_get(fs, ino);
-		if (fd < 0)
-			return -EBUSY;
-		r = inode_stat(fd, "", &st, &btime_ns);
-		descriptor_put(fs, ino, fd);
-		if (r < 0)
-			return -EBUSY;
-	}
+	else if (last)
+		st = *last;
+	else
+		r = inode_stat_now(fs, ino, &st);
+	if (r < 0)
+		return -EBUSY;
 	if (ino->rec->size_bytes != (uint64_t)st.st_size || ino->rec->mtime_ns != lock_to_ns(st.st_mtim)) {
 		struct lock_record rec = *ino->rec;
 
@@ -337,7 +330,7 @@ static int settle_closing_locked(struct wormfs *fs, struct inode *ino)
 		*ino->rec = rec;
 	}
 	ino->phase = LOCK_COMMITTED;
-	ino->wrote_through = false;
+	ino->mappable = false;
 	atomic_fetch_sub(&fs->n_closing, 1);
 	atomic_fetch_add(&fs->n_locked, 1);
 	lock_publish_with_locked(fs, ino, &st);
@@ -405,7 +398,7 @@ static void leave_unlocked_locked(struct wormfs *fs, struct inode *ino)
 		journal_free(fs->journal, ino->slot);
 		ino->slot = JOURNAL_NO_SLOT;
 	}
-	ino->dirty = ino->seal_failed = ino->lock_at_close = ino->wrote_through = false;
+	ino->dirty = ino->seal_failed = ino->lock_at_close = ino->mappable = false;
 }
 
 /* A mapping outlived the last writer of a file that was not locked by its close: has it changed it? */
@@ -435,13 +428,13 @@ static int settle_mapped_locked(struct wormfs *fs, struct inode *ino)
 	}
 	if (!sealed)
 		leave_unlocked_locked(fs, ino);
-	ino->dirty = ino->seal_failed = ino->lock_at_close = ino->wrote_through = false;
+	ino->dirty = ino->seal_failed = ino->lock_at_close = ino->mappable = false;
 	return 0;
 }
 
 int lock_settle_locked(struct wormfs *fs, struct inode *ino)
 {
-	return ino->phase == LOCK_CLOSING ? settle_closing_locked(fs, ino) : settle_mapped_locked(fs, ino);
+	return ino->phase == LOCK_CLOSING ? settle_closing_locked(fs, ino, NULL) : settle_mapped_locked(fs, ino);
 }
 
 void lock_linger_locked(struct wormfs *fs, struct inode *ino)
@@ -452,24 +445,25 @@ void lock_linger_locked(struct wormfs *fs, struct inode *ino)
 	linger_add_locked(fs, ino);
 }
 
+/* `st`: how the last writer left the file; NULL: nobody could look. */
 static void release_last_locked(struct wormfs *fs, struct inode *ino, const struct stat *st)
 {
 	struct stat now;
 
 	ino->released_s = clock_source_now_s(fs->clock);
 	if (ino->phase == LOCK_CLOSING) {
-		if (lock_settle_locked(fs, ino) < 0)
+		if (settle_closing_locked(fs, ino, st) < 0)
 			lock_linger_locked(fs, ino);
 		ino->dirty = ino->seal_failed = ino->lock_at_close = false;
 		return;
 	}
-	if (ino->wrote_through && fs->opt.commit != COMMIT_NEVER && lock_probe_writers(fs, ino, &now) == -EBUSY) {
+	if (ino->mappable && fs->opt.commit != COMMIT_NEVER && lock_probe_writers(fs, ino, &now) == -EBUSY) {
 		if (!ino->mapped) {
 			ino->mapped = malloc(sizeof(*ino->mapped));
 			atomic_fetch_add(&fs->n_closing, ino->mapped ? 1 : 0);
 		}
 		if (ino->mapped) {
-			*ino->mapped = stamp_of(st);
+			*ino->mapped = st ? stamp_of(st) : (struct data_stamp){ 0 };
 			lock_linger_locked(fs, ino);
 			return;
 		}
@@ -480,12 +474,14 @@ static void release_last_locked(struct wormfs *fs, struct inode *ino, const stru
 void lock_writer_release(struct wormfs *fs, struct handle *h)
 {
 	struct inode *ino = h->ino;
-	struct stat st = { 0 };
 	struct handle **p;
+	struct stat st;
+	bool seen;
 
 	pthread_rwlock_rdlock(&fs->rename_lock);
 	pthread_mutex_lock(&ino->lock);
-	if (fstat(h->fd, &st) == 0)
+	seen = fstat(h->fd, &st) == 0;
+	if (seen)
 		release_locked(fs, h, &st);
 	else
 		log_warning("cannot look at a file at its last close: %s, it is looked at again later", strerror(errno));
@@ -496,7 +492,7 @@ void lock_writer_release(struct wormfs *fs, struct handle *h)
 	ino->nwriters--;
 	atomic_fetch_sub(&fs->n_writers, 1);
 	if (ino->nwriters == 0)
-		release_last_locked(fs, ino, &st);
+		release_last_locked(fs, ino, seen ? &st : NULL);
 	pthread_mutex_unlock(&ino->lock);
 	pthread_rwlock_unlock(&fs->rename_lock);
 }

@@ -32,11 +32,12 @@ struct backing_map {
 #define CREATE_ATTR_TIMEOUT_S 0.05
 
 /* The kernel wants one backing file for all handles of an inode, or none: they may not be mixed. */
-static bool use_passthrough_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int file_fd, bool writer)
+static bool use_passthrough_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int file_fd, int flags)
 {
-	struct backing_map map = { 0 };
+	bool writer = (flags & O_ACCMODE) != O_RDONLY;
+	struct backing_map map = { .fd = file_fd };
 	struct stat st;
-	int fd;
+	int fd = -1;
 
 	if (!fs->passthrough || ino->ncached > 0)
 		return false;
@@ -47,11 +48,15 @@ static bool use_passthrough_locked(struct wormfs *fs, fuse_req_t req, struct ino
 			return false;
 	}
 	if (ino->nbacking == 0) {
-		/* O_PATH: a descriptor open for writing would look like a writer to the probe. */
-		fd = descriptor_get(fs, ino);
-		if (fd < 0)
-			return false;
-		map.fd = fd;
+		/* The kernel keeps a reference of the description that it is given, to the last handle. One that
+		 * writes would look like a writer to the probe: O_PATH, where there may be something to probe. */
+		if ((flags & O_ACCMODE) == O_RDWR) {
+			fd = descriptor_get(fs, ino);
+			if (fd < 0)
+				return false;
+			map.fd = fd;
+		}
+		ino->backing_writes = (flags & O_ACCMODE) == O_WRONLY;
 		ino->backing_id = ioctl(fuse_session_fd(fs->se), BACKING_OPEN, &map);
 		descriptor_put(fs, ino, fd);
 		if (ino->backing_id <= 0)
@@ -65,8 +70,6 @@ static bool use_passthrough_locked(struct wormfs *fs, fuse_req_t req, struct ino
 			return false;
 	}
 	ino->nbacking++;
-	if (writer)
-		ino->wrote_through = true;
 	return true;
 }
 
@@ -81,10 +84,20 @@ static void put_backing_locked(struct wormfs *fs, struct inode *ino)
 	ino->backing_id = 0;
 }
 
-int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, bool truncated,
+/* A small locked file is read once and then comes from the page cache of the mount, which is twice as
+ * fast as passthrough (its OPEN need not touch the lower file at all). Its pages never change. */
+#define CACHED_MAX_BYTES (128 * 1024)
+
+static bool is_small_and_locked(const struct inode *ino)
+{
+	return ino->phase == LOCK_COMMITTED && ino->rec->size_bytes <= CACHED_MAX_BYTES && ino->nbacking == 0 && !ino->suspect;
+}
+
+int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, const struct stat *st,
 		       struct fuse_file_info *fi, struct handle **ret_handle)
 {
 	struct handle *h = calloc(1, sizeof(*h));
+	struct stat now;
 	int r;
 
 	if (!h) {
@@ -96,19 +109,26 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 	h->pid = fuse_req_ctx(req)->pid;
 	h->writer = (fi->flags & O_ACCMODE) != O_RDONLY;
 	h->ino = ino;
-	h->changed = truncated;
+	h->changed = fi->flags & O_TRUNC && !st;
 	h->synced = fi->flags & O_DSYNC;	/* O_SYNC contains it */
 	if (h->writer) {
-		r = lock_writer_open_locked(fs, h);
+		r = st ? 0 : fstat(fd, &now) < 0 ? -errno : 0;
+		if (r == 0)
+			r = lock_writer_open_locked(fs, h, st ? st : &now);
 		if (r < 0) {
 			close(fd);
 			free(h);
 			return r;
 		}
 	}
-	h->passthrough = fd >= 0 && use_passthrough_locked(fs, req, ino, fd, h->writer);
+	/* A small locked file comes from the page cache. */
+	h->passthrough = fd >= 0 && (h->writer || !is_small_and_locked(ino)) && use_passthrough_locked(fs, req, ino, fd, fi->flags);
 	if (!h->passthrough)
 		ino->ncached++;
+	/* A shared mapping that stores wants a descriptor that reads and writes (mmap(2), EACCES). Without
+	 * passthrough the release waits for the mapping. */
+	else if ((fi->flags & O_ACCMODE) == O_RDWR)
+		ino->mappable = true;
 	inode_ref(fs, ino);
 	h->next = ino->handles;
 	ino->handles = h;
@@ -153,25 +173,12 @@ void handle_close(struct wormfs *fs, struct handle *h)
 
 static int mode_of(struct wormfs *fs, struct inode *ino, mode_t *ret_mode)
 {
-	int fd = descriptor_get(fs, ino), r;
-	int64_t btime_ns;
 	struct stat st;
+	int r = inode_stat_now(fs, ino, &st);
 
-	if (fd < 0)
-		return fd;
-	r = inode_stat(fd, "", &st, &btime_ns);
-	descriptor_put(fs, ino, fd);
-	*ret_mode = st.st_mode;
+	if (r == 0)
+		*ret_mode = st.st_mode;
 	return r;
-}
-
-/* A small locked file is read once and then comes from the page cache of the mount, which is twice as
- * fast as passthrough (its OPEN need not touch the lower file at all). Its pages never change. */
-#define CACHED_MAX_BYTES (128 * 1024)
-
-static bool is_small_and_locked(const struct inode *ino)
-{
-	return ino->phase == LOCK_COMMITTED && ino->rec->size_bytes <= CACHED_MAX_BYTES && ino->nbacking == 0 && !ino->suspect;
 }
 
 /* The descriptor of a handle, which a reader of a small locked file gets at its first use. */
@@ -203,6 +210,7 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 				struct handle **ret_handle)
 {
 	bool truncate = fi->flags & O_TRUNC, write = truncate || (fi->flags & O_ACCMODE) != O_RDONLY;
+	bool loaded = false;
 	mode_t mode = 0;
 	struct stat st;
 	int fd, r;
@@ -212,19 +220,21 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 		if (r < 0)
 			return r;
 	}
-	if (ino->phase == LOCK_UNKNOWN)
-		lock_load_locked(fs, ino);
 	if (!write && is_small_and_locked(ino))
-		return handle_open_locked(fs, req, ino, -1, false, fi, ret_handle);
+		return handle_open_locked(fs, req, ino, -1, NULL, fi, ret_handle);
 	r = write && fuse_req_ctx(req)->uid != 0 ? mode_of(fs, ino, &mode) : 0;
 	if (r == 0)
 		r = credentials_assume_writer(fs, req, mode);
 	if (r < 0)
 		return r;
 	fd = descriptor_open(fs, ino, handle_lower_flags(fi->flags));
-	r = fd < 0 ? fd : handle_open_locked(fs, req, ino, fd, truncate, fi, ret_handle);
+	if (fd >= 0 && ino->phase == LOCK_UNKNOWN) {	/* the first look at its lock, with the same descriptor */
+		lock_load_from_locked(fs, ino, fd);
+		loaded = true;
+	}
+	r = fd < 0 ? fd : handle_open_locked(fs, req, ino, fd, NULL, fi, ret_handle);
 	credentials_drop(fs);
-	if (r == 0 && ino->phase == LOCK_COMMITTED && fstat((*ret_handle)->fd, &st) == 0)
+	if (r == 0 && !loaded && ino->phase == LOCK_COMMITTED && fstat((*ret_handle)->fd, &st) == 0)
 		lock_check_suspect_locked(fs, ino, &st);
 	return r;
 }
@@ -270,7 +280,7 @@ static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int 
 		r = -errno;
 		goto out;
 	}
-	r = inode_lookup(fs, dir, dirfd, name, &ino, ret_st);
+	r = inode_created(fs, dir, dirfd, name, fd, &ino, ret_st);
 	if (r < 0) {
 		close(fd);
 		goto out;
@@ -283,7 +293,7 @@ static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int 
 	}
 	pthread_mutex_lock(&ino->lock);
 	lock_created_locked(ino);
-	r = handle_open_locked(fs, req, ino, fd, false, fi, ret_handle);
+	r = handle_open_locked(fs, req, ino, fd, ret_st, fi, ret_handle);
 	pthread_mutex_unlock(&ino->lock);
 	if (r < 0) {
 		(void)unlinkat(dirfd, name, 0);	/* empty, and its maker gets an error */
@@ -374,7 +384,7 @@ void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 	if (r == 0) {
 		pthread_mutex_lock(&ino->lock);
 		lock_created_locked(ino);
-		r = handle_open_locked(fs, req, ino, fd, false, fi, &h);
+		r = handle_open_locked(fs, req, ino, fd, &st, fi, &h);
 		pthread_mutex_unlock(&ino->lock);
 	} else if (fd >= 0) {
 		close(fd);

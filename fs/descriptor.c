@@ -11,6 +11,7 @@
 
 #include "fs/inode.h"
 #include "fs/wormfs.h"
+#include "lockstore/leaf_mutex.h"
 
 struct slot {
 	int fd;			/* -1: free */
@@ -31,7 +32,7 @@ int descriptor_cache_open(struct wormfs *fs, unsigned limit)
 
 	if (!cache)
 		return -ENOMEM;
-	pthread_mutex_init(&cache->lock, NULL);
+	leaf_mutex_init(&cache->lock);
 	cache->limit = limit;
 	for (unsigned i = 0; i < limit; i++)
 		cache->slots[i].fd = -1;
@@ -81,11 +82,15 @@ static int take_slot_locked(struct descriptor_cache *cache, int *ret_old)
 
 static int open_path(struct wormfs *fs, struct inode *ino)
 {
+	struct file_handle *handle;
 	struct stat st;
 	int64_t btime_ns;
 	int fd, r;
 
-	fd = open_by_handle_at(fs->root_fd, ino->handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	r = inode_handle(fs, ino, &handle);
+	if (r < 0)
+		return r;
+	fd = open_by_handle_at(fs->root_fd, handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	if (!fs->shared)
@@ -184,14 +189,18 @@ void descriptor_drop(struct wormfs *fs, struct inode *ino)
 
 int descriptor_open(struct wormfs *fs, struct inode *ino, int flags)
 {
+	struct file_handle *handle;
 	char path[40];
-	int fd;
+	int fd, r;
 
 	flags = (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC;
 	if (ino->nodeid == 1) {
 		fd = openat(fs->root_fd, ".", flags);
-	} else if (ino->handle) {
-		fd = open_by_handle_at(fs->root_fd, ino->handle, flags);
+	} else if (ino->fd < 0) {
+		r = inode_handle(fs, ino, &handle);
+		if (r < 0)
+			return r;
+		fd = open_by_handle_at(fs->root_fd, handle, flags);
 	} else {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", ino->fd);
 		fd = open(path, flags);

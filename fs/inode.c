@@ -1,12 +1,16 @@
 /* The inode table. Shards by node id, each with its mutex and a bucket array that doubles. Always true:
  *  - an inode in a shard has refs > 0; the last reference takes it out, under the shard's lock;
  *  - nlookup > 0 holds one reference, a handle one, a child one on its parent;
- *  - handle, ino, btime_ns and dev_index never change: a number that is used again for another file
- *    gets a new struct, which takes over what the kernel still owes for the old one. */
+ *  - ino, btime_ns, dev_index, and handle once it is set, never change: a number that is used again for
+ *    another file gets a new struct, which takes over what the kernel still owes for the old one;
+ *  - an inode without handle and fd was found by a name of the share's own filesystem, on a mount whose names
+ *    nobody else changes, and still has it: who takes a name away (unlink, rmdir, rename, from and onto) gets
+ *    the handle first. So a million names that are only looked at cost no handle. */
 #include "fs/inode.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +22,7 @@
 #include "fs/handle.h"
 #include "fs/log.h"
 #include "fs/wormfs.h"
+#include "lockstore/leaf_mutex.h"
 
 #define NSHARDS 64		/* power of two */
 #define FIRST_BUCKETS 256	/* power of two */
@@ -114,28 +119,39 @@ static void remove_locked(struct shard *shard, struct inode *ino)
 	shard->count--;
 }
 
+#define STATX_FLAGS (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
+
+static int64_t btime_of(const struct statx *stx)
+{
+	return stx->stx_mask & STATX_BTIME ? stx->stx_btime.tv_sec * 1000000000LL + stx->stx_btime.tv_nsec : 0;
+}
+
+static void stat_of(const struct statx *stx, struct stat *ret_st)
+{
+	memset(ret_st, 0, sizeof(*ret_st));
+	ret_st->st_dev = makedev(stx->stx_dev_major, stx->stx_dev_minor);
+	ret_st->st_ino = stx->stx_ino;
+	ret_st->st_mode = stx->stx_mode;
+	ret_st->st_nlink = stx->stx_nlink;
+	ret_st->st_uid = stx->stx_uid;
+	ret_st->st_gid = stx->stx_gid;
+	ret_st->st_rdev = makedev(stx->stx_rdev_major, stx->stx_rdev_minor);
+	ret_st->st_size = stx->stx_size;
+	ret_st->st_blksize = stx->stx_blksize;
+	ret_st->st_blocks = stx->stx_blocks;
+	ret_st->st_atim = (struct timespec){ stx->stx_atime.tv_sec, stx->stx_atime.tv_nsec };
+	ret_st->st_mtim = (struct timespec){ stx->stx_mtime.tv_sec, stx->stx_mtime.tv_nsec };
+	ret_st->st_ctim = (struct timespec){ stx->stx_ctime.tv_sec, stx->stx_ctime.tv_nsec };
+}
+
 int inode_stat(int dirfd, const char *name, struct stat *ret_st, int64_t *ret_btime_ns)
 {
 	struct statx stx;
 
-	if (statx(dirfd, name, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT,
-		  STATX_BASIC_STATS | STATX_BTIME, &stx) < 0)
+	if (statx(dirfd, name, STATX_FLAGS, STATX_BASIC_STATS | STATX_BTIME, &stx) < 0)
 		return -errno;
-	memset(ret_st, 0, sizeof(*ret_st));
-	ret_st->st_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
-	ret_st->st_ino = stx.stx_ino;
-	ret_st->st_mode = stx.stx_mode;
-	ret_st->st_nlink = stx.stx_nlink;
-	ret_st->st_uid = stx.stx_uid;
-	ret_st->st_gid = stx.stx_gid;
-	ret_st->st_rdev = makedev(stx.stx_rdev_major, stx.stx_rdev_minor);
-	ret_st->st_size = stx.stx_size;
-	ret_st->st_blksize = stx.stx_blksize;
-	ret_st->st_blocks = stx.stx_blocks;
-	ret_st->st_atim = (struct timespec){ stx.stx_atime.tv_sec, stx.stx_atime.tv_nsec };
-	ret_st->st_mtim = (struct timespec){ stx.stx_mtime.tv_sec, stx.stx_mtime.tv_nsec };
-	ret_st->st_ctim = (struct timespec){ stx.stx_ctime.tv_sec, stx.stx_ctime.tv_nsec };
-	*ret_btime_ns = stx.stx_mask & STATX_BTIME ? stx.stx_btime.tv_sec * 1000000000LL + stx.stx_btime.tv_nsec : 0;
+	stat_of(&stx, ret_st);
+	*ret_btime_ns = btime_of(&stx);
 	return 0;
 }
 
@@ -308,6 +324,15 @@ void inode_forget(struct wormfs *fs, uint64_t nodeid, uint64_t nlookup)
 		destroy(fs, ino);
 }
 
+void inode_gone(struct wormfs *fs, struct inode *ino)
+{
+	struct shard *shard = shard_of(fs, ino->nodeid);
+
+	pthread_mutex_lock(&shard->lock);
+	ino->gone = true;
+	pthread_mutex_unlock(&shard->lock);
+}
+
 uint64_t inode_generation(const struct inode *ino)
 {
 	/* NFS keeps 32 bits of it. Never 0. */
@@ -375,8 +400,8 @@ void inode_unlinked(struct wormfs *fs, struct inode *ino, struct inode *parent, 
 	inode_put(fs, old);
 }
 
-/* The kernel found `ino` as `name` in `parent`. */
-static void remember_name(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name, nlink_t nlink)
+/* The kernel found `ino` as `name` in `parent`. -ENOMEM only when it has no other name. */
+static int remember_name(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name, nlink_t nlink)
 {
 	struct inode *old = NULL;
 	char *copy, *old_name = NULL;
@@ -384,12 +409,12 @@ static void remember_name(struct wormfs *fs, struct inode *ino, struct inode *pa
 	pthread_mutex_lock(&fs->names_lock);
 	if (ino->parent == parent && ino->name && strcmp(ino->name, name) == 0) {
 		pthread_mutex_unlock(&fs->names_lock);
-		return;
+		return 0;
 	}
 	if (ino->parent && nlink > 1 && !S_ISDIR(ino->type)) {
 		add_alias_locked(fs, ino, parent, name);
 		pthread_mutex_unlock(&fs->names_lock);
-		return;
+		return 0;
 	}
 	copy = strdup(name);
 	if (copy) {
@@ -401,6 +426,7 @@ static void remember_name(struct wormfs *fs, struct inode *ino, struct inode *pa
 	pthread_mutex_unlock(&fs->names_lock);
 	free(old_name);
 	inode_put(fs, old);
+	return copy ? 0 : -ENOMEM;
 }
 
 void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const char *old_name,
@@ -426,7 +452,7 @@ void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const
 
 void inode_linked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name)
 {
-	remember_name(fs, ino, parent, name, ino->parent ? 2 : 1);
+	(void)remember_name(fs, ino, parent, name, ino->parent ? 2 : 1);	/* it has its handle: the link was made with it */
 }
 
 /* Takes over handle and fd. */
@@ -462,43 +488,31 @@ static int lookup_existing_locked(struct shard *shard, uint64_t nodeid, uint64_t
 		return 0;
 	if (ino->ino != number || ino->dev_index != dev_index)
 		return -EIO;
-	if (ino->btime_ns != btime_ns || (handle && ino->handle && !same_handle(ino->handle, handle)))
+	/* A number may be used again within the tick of a birth time. */
+	if (ino->gone || ino->btime_ns != btime_ns || (handle && ino->handle && !same_handle(ino->handle, handle)))
 		return 0;
 	ino->refs++;
 	*ret_ino = ino;
 	return 1;
 }
 
-int inode_lookup(struct wormfs *fs, struct inode *parent, int dirfd, const char *name,
-		 struct inode **ret_ino, struct stat *ret_st)
+/* The inode of what `at` in dirfd is ("": dirfd itself); takes fd, an O_PATH descriptor of it or -1.
+ * Its attributes are known. `lazy`: its handle can wait. */
+static int find_or_make(struct wormfs *fs, int dirfd, const char *at, int fd, const struct stat *st, int64_t btime_ns,
+			bool lazy, struct inode **ret_ino)
 {
 	struct file_handle *handle = NULL;
 	struct inode *ino = NULL, *old = NULL, *dead = NULL;
-	int64_t btime_ns;
 	uint32_t dev_index;
 	struct shard *shard;
 	uint64_t nodeid;
-	int fd = -1, r;
+	int r;
 
-	/* Where others rename below us, number and handle must come from one object. */
-	if (fs->shared || !fs->lower.handles) {
-		fd = openat(dirfd, *name ? name : ".", O_PATH | O_NOFOLLOW | O_CLOEXEC);
-		if (!*name && fd < 0 && errno == ENOTDIR)
-			fd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
-		if (fd < 0)
-			return -errno;
-		dirfd = fd;
-		r = inode_stat(fd, "", ret_st, &btime_ns);
-	} else {
-		r = inode_stat(dirfd, name, ret_st, &btime_ns);
-	}
+	r = device_index(fs, st->st_dev, &dev_index);
 	if (r < 0)
 		goto out;
-	r = device_index(fs, ret_st->st_dev, &dev_index);
-	if (r < 0)
-		goto out;
-	nodeid = nodeid_of(ret_st->st_ino, dev_index);
-	if (dev_index == 0 && ret_st->st_ino == fs->inodes->root->ino) {	/* ".." of a directory in it */
+	nodeid = nodeid_of(st->st_ino, dev_index);
+	if (dev_index == 0 && st->st_ino == fs->inodes->root->ino) {	/* ".." of a directory in it */
 		*ret_ino = inode_ref(fs, fs->inodes->root);
 		goto out;
 	}
@@ -506,38 +520,38 @@ int inode_lookup(struct wormfs *fs, struct inode *parent, int dirfd, const char 
 
 	if (btime_ns == 0 && fs->lower.handles && dev_index == 0) {
 		/* Only the handle tells two files of one number apart. */
-		r = read_handle(dirfd, fd >= 0 ? "" : name, &handle);
+		r = read_handle(dirfd, at, &handle);
 		if (r < 0)
 			goto out;
 	}
 	pthread_mutex_lock(&shard->lock);
-	r = lookup_existing_locked(shard, nodeid, ret_st->st_ino, dev_index, btime_ns, handle, &ino);
+	r = lookup_existing_locked(shard, nodeid, st->st_ino, dev_index, btime_ns, handle, &ino);
 	pthread_mutex_unlock(&shard->lock);
 	if (r != 0)
 		goto found;
 
 	if (fs->lower.handles && dev_index == 0) {
-		r = handle ? 0 : read_handle(dirfd, fd >= 0 ? "" : name, &handle);
+		r = handle || lazy ? 0 : read_handle(dirfd, at, &handle);
 		if (r < 0)
 			goto out;
 	} else if (fd < 0) {
-		fd = openat(dirfd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		fd = openat(dirfd, at, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0) {
 			r = -errno;
 			goto out;
 		}
 	}
-	ino = make_inode(nodeid, ret_st, btime_ns, dev_index, handle, handle ? -1 : fd);
+	ino = make_inode(nodeid, st, btime_ns, dev_index, handle, handle ? -1 : fd);
 	if (!ino) {
 		r = -ENOMEM;
 		goto out;
 	}
 	if (!handle)
 		fd = -1;
-	handle = NULL;
+	handle = NULL;	/* both are the inode's now */
 
 	pthread_mutex_lock(&shard->lock);
-	r = lookup_existing_locked(shard, nodeid, ret_st->st_ino, dev_index, btime_ns, ino->handle, &old);
+	r = lookup_existing_locked(shard, nodeid, st->st_ino, dev_index, btime_ns, ino->handle, &old);
 	if (r == 0) {
 		struct inode *dying = find_locked(shard, nodeid);
 
@@ -565,14 +579,147 @@ int inode_lookup(struct wormfs *fs, struct inode *parent, int dirfd, const char 
 found:
 	if (r < 0)
 		goto out;
-	if (parent && *name)
-		remember_name(fs, ino, parent, name, ret_st->st_nlink);
 	*ret_ino = ino;
 	r = 0;
 out:
 	if (fd >= 0)
 		close(fd);
 	free(handle);
+	return r;
+}
+
+int inode_lookup(struct wormfs *fs, struct inode *parent, int dirfd, const char *name,
+		 struct inode **ret_ino, struct stat *ret_st)
+{
+	int64_t btime_ns;
+	int fd = -1, r;
+	bool lazy;
+
+	/* Where others rename below us, number and handle must come from one object. */
+	if (fs->shared || !fs->lower.handles) {
+		fd = openat(dirfd, *name ? name : ".", O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (!*name && fd < 0 && errno == ENOTDIR)
+			fd = fcntl(dirfd, F_DUPFD_CLOEXEC, 0);
+		if (fd < 0)
+			return -errno;
+	}
+	r = fd >= 0 ? inode_stat(fd, "", ret_st, &btime_ns) : inode_stat(dirfd, name, ret_st, &btime_ns);
+	if (r < 0) {
+		if (fd >= 0)
+			close(fd);
+		return r;
+	}
+	lazy = fd < 0 && parent && *name && btime_ns != 0;
+	r = fd >= 0 ? find_or_make(fs, fd, "", fd, ret_st, btime_ns, false, ret_ino) :
+		      find_or_make(fs, dirfd, name, -1, ret_st, btime_ns, lazy, ret_ino);
+	if (r == 0 && parent && *name)
+		r = remember_name(fs, *ret_ino, parent, name, ret_st->st_nlink);
+	if (r == -ENOMEM)
+		inode_put(fs, *ret_ino);
+	return r;
+}
+
+int inode_created(struct wormfs *fs, struct inode *parent, int dirfd, const char *name, int fd,
+		  struct inode **ret_ino, struct stat *ret_st)
+{
+	int64_t btime_ns;
+	int r;
+
+	if (!fs->lower.handles)		/* a descriptor of its own, that does not write */
+		return inode_lookup(fs, parent, dirfd, name, ret_ino, ret_st);
+	r = inode_stat(fd, "", ret_st, &btime_ns);
+	if (r == 0 && ret_st->st_dev != fs->root_dev)
+		return inode_lookup(fs, parent, dirfd, name, ret_ino, ret_st);
+	if (r == 0)
+		r = find_or_make(fs, fd, "", -1, ret_st, btime_ns, false, ret_ino);
+	if (r == 0) {
+		r = remember_name(fs, *ret_ino, parent, name, ret_st->st_nlink);
+		if (r < 0)
+			inode_put(fs, *ret_ino);
+	}
+	return r;
+}
+
+
+/* The name (at least NAME_MAX + 1 bytes) and the parent, referenced, or NULL. */
+static struct inode *name_of(struct wormfs *fs, struct inode *ino, char *ret_name)
+{
+	struct inode *parent = NULL;
+
+	pthread_mutex_lock(&fs->names_lock);
+	if (ino->parent && ino->name && strlen(ino->name) <= NAME_MAX) {
+		strcpy(ret_name, ino->name);
+		parent = inode_ref(fs, ino->parent);
+	}
+	pthread_mutex_unlock(&fs->names_lock);
+	return parent;
+}
+
+int inode_handle(struct wormfs *fs, struct inode *ino, struct file_handle **ret_handle)
+{
+	struct file_handle *handle = atomic_load(&ino->handle), *found = NULL, *none = NULL;
+	char name[NAME_MAX + 1];
+	struct inode *parent;
+	int fd, r;
+
+	if (!handle && ino->nodeid == 1)
+		handle = fs->inodes->root_handle;
+	if (handle) {
+		*ret_handle = handle;
+		return 0;
+	}
+	parent = name_of(fs, ino, name);
+	fd = parent ? descriptor_get(fs, parent) : -ESTALE;	/* which found its children, so it has its own */
+	r = fd < 0 ? fd : read_handle(fd, name, &found);
+	if (fd >= 0)
+		descriptor_put(fs, parent, fd);
+	inode_put(fs, parent);
+	/* Who moves the name sets the handle first. Still none: the name led to this file when it was read. */
+	if (atomic_compare_exchange_strong(&ino->handle, &none, r < 0 ? NULL : found)) {
+		*ret_handle = found;
+		return r;
+	}
+	free(found);
+	*ret_handle = none;	/* what somebody else has set */
+	return 0;
+}
+
+int inode_statx_now(struct wormfs *fs, struct inode *ino, int flags, unsigned mask, struct statx *ret_stx)
+{
+	char name[NAME_MAX + 1];
+	struct inode *parent = NULL;
+	int fd, r = -ENOENT;
+
+	flags |= STATX_FLAGS;
+	if (!fs->shared && ino->dev_index == 0 && !S_ISDIR(ino->type))
+		parent = name_of(fs, ino, name);
+	fd = parent ? descriptor_get(fs, parent) : -1;
+	if (fd >= 0) {
+		if (statx(fd, name, flags, mask | STATX_INO | STATX_BTIME, ret_stx) == 0 && ret_stx->stx_ino == ino->ino &&
+		    btime_of(ret_stx) == ino->btime_ns && makedev(ret_stx->stx_dev_major, ret_stx->stx_dev_minor) == fs->root_dev)
+			r = 0;
+		descriptor_put(fs, parent, fd);
+	}
+	inode_put(fs, parent);
+	if (r == 0)
+		return 0;
+	/* Renamed or unlinked meanwhile, or nobody knows its name. */
+	fd = descriptor_get(fs, ino);
+	if (fd < 0)
+		return fd;
+	r = statx(fd, "", flags, mask, ret_stx) < 0 ? -errno : 0;
+	descriptor_put(fs, ino, fd);
+	return r;
+}
+
+int inode_stat_now(struct wormfs *fs, struct inode *ino, struct stat *ret_st)
+{
+	struct statx stx;
+	int r;
+
+	r = inode_statx_now(fs, ino, 0, STATX_BASIC_STATS, &stx);
+	if (r == 0)
+		stat_of(&stx, ret_st);
 	return r;
 }
 
@@ -742,15 +889,19 @@ out:
 
 int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key)
 {
+	struct file_handle *handle;
 	int32_t type;
 	int fd, r;
 
-	if (ino->handle) {	/* the same bytes as lower_file_key() makes */
-		type = ino->handle->handle_type;
+	if (ino->fd < 0) {	/* the same bytes as lower_file_key() makes */
+		r = inode_handle(fs, ino, &handle);
+		if (r < 0)
+			return r;
+		type = handle->handle_type;
 		memset(ret_key, 0, sizeof(*ret_key));
 		memcpy(ret_key->bytes, &type, sizeof(type));
-		memcpy(ret_key->bytes + sizeof(type), ino->handle->f_handle, ino->handle->handle_bytes);
-		ret_key->len = sizeof(type) + ino->handle->handle_bytes;
+		memcpy(ret_key->bytes + sizeof(type), handle->f_handle, handle->handle_bytes);
+		ret_key->len = sizeof(type) + handle->handle_bytes;
 		return 0;
 	}
 	fd = descriptor_get(fs, ino);
@@ -789,7 +940,7 @@ int inode_table_open(struct wormfs *fs)
 	table->ndevices = 1;
 	table->device[0] = fs->root_dev;
 	for (int i = 0; i < NSHARDS; i++) {
-		pthread_mutex_init(&table->shard[i].lock, NULL);
+		leaf_mutex_init(&table->shard[i].lock);
 		table->shard[i].nbuckets = FIRST_BUCKETS;
 		table->shard[i].bucket = calloc(FIRST_BUCKETS, sizeof(struct inode *));
 		if (!table->shard[i].bucket)

@@ -43,13 +43,15 @@ struct inode {
 	uint64_t nodeid;		/* constant */
 	uint64_t ino;			/* constant: of the lower file, with dev */
 	int64_t btime_ns;		/* lock: changes when the number is used again for another file */
-	struct file_handle *handle;	/* likewise; NULL: `fd` is kept instead */
+	/* Set once; inode_handle() gets it. NULL and no fd: the inode has a name that leads to it, see inode.c. */
+	_Atomic(struct file_handle *) handle;
 	uint32_t dev_index;		/* constant: which st_dev (inode_table); 0 = the share's own */
 	int fd;				/* constant: O_PATH where there are no handles, else -1 */
 
 	struct inode *hash_next;	/* shard */
 	uint64_t nlookup;		/* shard: what FORGET pays back */
 	uint32_t refs;			/* shard: pointers to this, and 1 while nlookup > 0 */
+	bool gone;			/* shard: its last name was taken away; what has its number next is another file */
 	int32_t descriptor_slot;	/* descriptor cache; -1: none */
 
 	struct inode *parent;		/* names_lock; counted. NULL: root, or not known */
@@ -63,7 +65,7 @@ struct inode {
 	uint8_t phase;			/* enum lock_phase */
 	bool dirty;			/* a writer that is gone changed it, and it is not locked */
 	bool seal_failed;		/* likewise, and its close(2) said why */
-	bool wrote_through;		/* a writer had passthrough: a mapping may outlive it */
+	bool mappable;			/* a writer had passthrough and could map the file: a mapping may outlive it */
 	bool no_capability;		/* made by us, and nobody gave it security.capability since */
 	bool lock_at_close;		/* asked for while it was written */
 	bool suspect;			/* changed below the mount since it was locked */
@@ -76,6 +78,7 @@ struct inode {
 	unsigned nwriters;		/* of these, those that may write */
 	journal_slot slot;		/* of the writers, until the ledger has the lock */
 	int backing_id;			/* passthrough: shared by all handles; 0: none */
+	bool backing_writes;		/* the kernel's reference for it is a writer's description */
 	bool backing_is_root;		/* it writes with root's credentials */
 	unsigned nbacking;		/* handles that use it */
 	unsigned ncached;		/* handles that go through the page cache of the mount */
@@ -95,6 +98,10 @@ void inode_put(struct wormfs *fs, struct inode *ino);	/* NULL is fine */
 int inode_lookup(struct wormfs *fs, struct inode *parent, int dirfd, const char *name,
 		 struct inode **ret_ino, struct stat *ret_st);
 
+/* The same for a file that was just made, whose open descriptor is fd: fewer system calls. */
+int inode_created(struct wormfs *fs, struct inode *parent, int dirfd, const char *name, int fd,
+		  struct inode **ret_ino, struct stat *ret_st);
+
 /* The inode at a path relative to the share ("" = root), symbolic links not followed, referenced, with
  * all directories on the way known. */
 int inode_walk(struct wormfs *fs, const char *path, struct inode **ret_ino);
@@ -111,6 +118,8 @@ uint64_t inode_generation(const struct inode *ino);
 /* Name and parent changed (rename), or one more of them (link). */
 void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const char *old_name,
 		 struct inode *to, const char *new_name);
+/* The last name is gone. */
+void inode_gone(struct wormfs *fs, struct inode *ino);
 /* A name is gone: another one takes its place. */
 void inode_unlinked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name);
 void inode_linked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name);
@@ -126,6 +135,13 @@ int inode_by_key(struct wormfs *fs, const struct file_key *key, struct inode **r
 int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key);
 
 uint64_t inode_table_count(struct wormfs *fs);
+/* The lower file handle of an inode whose `fd` is -1, for as long as the inode lives. -errno: cannot be had. */
+int inode_handle(struct wormfs *fs, struct inode *ino, struct file_handle **ret_handle);
+
+/* What the lower file says now. By its name where that is known, which costs one system call: a descriptor of
+ * a file that was not used lately costs two more. flags: AT_STATX_*. */
+int inode_statx_now(struct wormfs *fs, struct inode *ino, int flags, unsigned mask, struct statx *ret_stx);
+int inode_stat_now(struct wormfs *fs, struct inode *ino, struct stat *ret_st);
 /* statx as a struct stat, plus birth time (0 where there is none). name "" with an O_PATH fd. */
 int inode_stat(int dirfd, const char *name, struct stat *ret_st, int64_t *ret_btime_ns);
 

@@ -143,7 +143,7 @@ static void load_from_ledger_locked(struct wormfs *fs, struct inode *ino, int fd
 	free(path);
 }
 
-void lock_load_locked(struct wormfs *fs, struct inode *ino)
+void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd)
 {
 	bool known_none = ino->phase == LOCK_NONE;
 	uint8_t bytes[RECORD_BYTES];
@@ -162,7 +162,7 @@ void lock_load_locked(struct wormfs *fs, struct inode *ino)
 	    (!fs->shared && (ino->phase == LOCK_NONE || ino->phase == LOCK_COMMITTED)))
 		return;
 
-	fd = descriptor_get(fs, ino);
+	fd = file_fd >= 0 ? file_fd : descriptor_get(fs, ino);
 	if (fd < 0) {
 		note_unreadable_locked(fs, ino, strerror(-fd));
 		return;
@@ -190,7 +190,13 @@ void lock_load_locked(struct wormfs *fs, struct inode *ino)
 				lock_check_suspect_locked(fs, ino, &st);
 		}
 	}
-	descriptor_put(fs, ino, fd);
+	if (fd != file_fd)
+		descriptor_put(fs, ino, fd);
+}
+
+void lock_load_locked(struct wormfs *fs, struct inode *ino)
+{
+	lock_load_from_locked(fs, ino, -1);
 }
 
 void lock_verify_locked(struct wormfs *fs, struct inode *ino)

@@ -15,6 +15,8 @@
 /* Finds out what is not known yet: record on the file, row in the ledger. Never fails: what cannot be
  * found out is LOCK_UNREADABLE. */
 void lock_load_locked(struct wormfs *fs, struct inode *ino);
+/* The same with a descriptor of it that may be read, which saves opening another; -1: none. */
+void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd);
 
 /* By its (first known) name. */
 bool lock_is_staging(struct wormfs *fs, struct inode *ino);
@@ -38,8 +40,8 @@ int lock_check_rename_dir(struct wormfs *fs, struct inode *dir);
 /* A file that this daemon just made: nothing to load. */
 void lock_created_locked(struct inode *ino);
 
-/* A writer comes, with its handle's fd open. -errno: refuse the open. */
-int lock_writer_open_locked(struct wormfs *fs, struct handle *h);
+/* A writer comes, with its handle's fd open and the fstat of it. -errno: refuse the open. */
+int lock_writer_open_locked(struct wormfs *fs, struct handle *h, const struct stat *st);
 
 /* close(2): the file becomes CLOSING if this writer changed it and the rule says so. Its error is the
  * error of close(2). Takes the locks. */

@@ -52,7 +52,7 @@ static int recover_one(void *arg, journal_slot slot, enum journal_state state, c
 		/* Programs may still hold what the dead mount gave them, and passthrough still works. */
 		recovery->locked++;
 		ino->phase = LOCK_CLOSING;
-		ino->wrote_through = true;
+		ino->mappable = true;
 		atomic_fetch_add(&fs->n_closing, 1);
 		if (lock_settle_locked(fs, ino) < 0)
 			lock_linger_locked(fs, ino);

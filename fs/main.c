@@ -24,6 +24,7 @@
 #include "fs/session.h"
 #include "fs/staging.h"
 #include "fs/state.h"
+#include "lockstore/leaf_mutex.h"
 #include "lockstore/reindex.h"
 
 #define EXIT_COULD_NOT 2
@@ -381,7 +382,7 @@ int main(int argc, char **argv)
 	}
 	fs.root_fd = -1;
 	atomic_store(&fs.pin_epoch, 1);
-	pthread_mutex_init(&fs.names_lock, NULL);
+	leaf_mutex_init(&fs.names_lock);
 	pthread_mutex_init(&fs.serial_lock, NULL);
 	pthread_rwlockattr_init(&attr);
 	/* A rename of a directory must come to its turn however many files are closed. */

@@ -241,11 +241,21 @@ void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *n
 		fuse_reply_err(req, -r);
 }
 
+/* A name of it goes or moves: see inode.c. */
+static int keep_handle(struct wormfs *fs, struct inode *ino)
+{
+	struct file_handle *handle;
+
+	return ino->fd >= 0 ? 0 : inode_handle(fs, ino, &handle);
+}
+
 static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const char *name, nlink_t nlink)
 {
 	int r;
 
 	r = lock_check_locked(fs, ino, GUARD_UNLINK);
+	if (r == 0)
+		r = keep_handle(fs, ino);
 	for (struct handle *h = ino->handles; h && r == 0 && nlink <= 1; h = h->next)
 		r = handle_need_fd_locked(fs, h);
 	if (r < 0)
@@ -298,8 +308,10 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		pthread_mutex_unlock(&ino->lock);
 		if (was_staging)
 			pthread_rwlock_unlock(&fs->rename_lock);
-		if (r == 0 && st.st_nlink <= 1)
+		if (r == 0 && st.st_nlink <= 1) {
+			inode_gone(fs, ino);
 			descriptor_drop(fs, ino);	/* or the space stays taken */
+		}
 		inode_put(fs, ino);
 	}
 	dir_put(fs, dir, fd);
@@ -320,9 +332,13 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	r = inode_lookup(fs, dir, fd, name, &ino, &st);
 	if (r == 0)
-		r = unlinkat(fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+		r = keep_handle(fs, ino);
 	if (r == 0)
+		r = unlinkat(fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+	if (r == 0) {
+		inode_gone(fs, ino);
 		descriptor_drop(fs, ino);
+	}
 	inode_put(fs, ino);
 	dir_put(fs, dir, fd);
 	fuse_reply_err(req, -r);
@@ -438,6 +454,11 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	if (r < 0 && r != -ENOENT)
 		return r;
 	rn->to_nlink = rn->to ? st.st_nlink : 0;
+	r = keep_handle(fs, rn->from);
+	if (r == 0 && rn->to)
+		r = keep_handle(fs, rn->to);
+	if (r < 0)
+		return r;
 
 	/* Directories above a lock stand still while it is made: see rename_lock. */
 	if (S_ISDIR(rn->from->type) || (rn->to && S_ISDIR(rn->to->type)))
@@ -449,8 +470,10 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	unlock_two(rn->from, rn->to);
 	pthread_rwlock_unlock(&fs->rename_lock);
 	if (r == 0 && rn->to && rn->to != rn->from && !(rn->flags & RENAME_EXCHANGE) &&
-	    (rn->to_nlink <= 1 || S_ISDIR(rn->to->type)))
+	    (rn->to_nlink <= 1 || S_ISDIR(rn->to->type))) {
+		inode_gone(fs, rn->to);
 		descriptor_drop(fs, rn->to);
+	}
 	return r;
 }
 

@@ -18,9 +18,9 @@
 double attr_timeout_locked(struct wormfs *fs, struct inode *ino);
 double entry_timeout(struct wormfs *fs);
 
-/* Makes the handle of an open lower file and fills fi. ino->lock held; takes fd in all cases. `truncated`: the
- * open itself changed the data. */
-int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, bool truncated,
+/* Makes the handle of an open lower file and fills fi. ino->lock held; takes fd in all cases. `st`: the file was
+ * made by this open, and looks so; NULL: it was there before, and O_TRUNC has changed its data. */
+int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, const struct stat *st,
 		       struct fuse_file_info *fi, struct handle **ret_handle);
 void handle_close(struct wormfs *fs, struct handle *h);
 /* Before the last name of a file goes: from then on only a descriptor leads to it. */

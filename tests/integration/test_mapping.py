@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import LOCKED, errno_of, look, open_errno, read_file, tool, wait_for, write_file
+from harness import LOCKED, errno_of, look, open_errno, opened, read_file, tool, wait_for, write_file
 
 PAGE = 4096
 
@@ -200,3 +200,48 @@ def test_T8_ten_mappings_of_ten_files_each_wait_for_their_own(wormfs):
             m.end()
     for n in range(10):
         wormfs.wait_state('f%d' % n, 'retained')
+
+
+# ---- writers that cannot map: the kernel keeps a reference of the first writer's description for all handles ----
+
+def test_a_reader_that_stays_does_not_keep_a_file_from_being_locked(wormfs):
+    path = wormfs.at('a')
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with opened(path, os.O_RDONLY) as reader:
+        os.write(fd, b'report\n')
+        os.close(fd)
+        wormfs.wait_state(path, 'retained')
+        assert os.pread(reader, 100, 0) == b'report\n'
+
+
+def test_a_reader_that_stays_does_not_keep_a_staging_file_from_its_rename_nor_an_empty_one_from_its_commit(wormfs):
+    path = wormfs.at('a.part')
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with opened(path, os.O_RDONLY) as reader:
+        os.write(fd, b'report\n')
+        os.close(fd)
+        wormfs.settle(writers=0)
+        os.rename(path, wormfs.at('a'))
+        assert wormfs.shows(wormfs.at('a')) == 'retained'
+        assert os.pread(reader, 100, 0) == b'report\n'
+    path = wormfs.at('empty')
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with opened(path, os.O_RDONLY):
+        os.close(fd)
+        wormfs.settle(writers=0)
+        wormfs.ctl('commit', path)
+        assert wormfs.shows(path) == 'retained'
+
+
+def test_T8_who_joins_a_writer_that_cannot_map_and_maps_is_waited_for(wormfs, mapper):
+    path = wormfs.at('a')
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    os.write(fd, padded('first'))
+    mapper.do('open ' + path, 'map shared %d' % PAGE, 'store 0 before', 'close')
+    os.close(fd)
+    never_locked_while(wormfs, path, 0.5)
+    mapper.do('store 0 after!', 'msync')
+    never_locked_while(wormfs, path, 0.5)
+    mapper.do('unmap')
+    wormfs.wait_state(path, 'retained')
+    assert read_file(wormfs.below('a')).startswith(b'after!')
