@@ -139,7 +139,7 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 #endif
 	/* The kernel refuses the flag together with passthrough, which has no cache of its own. */
 	fi->keep_cache = !h->passthrough && (!fs->shared || ino->phase == LOCK_COMMITTED);
-	fi->noflush = !h->writer;
+	fi->noflush = !h->writer || fs->opt.commit == COMMIT_NEVER;	/* a round trip that nobody needs */
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
 	fi->parallel_direct_writes = 1;
 #endif
