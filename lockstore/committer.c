@@ -13,10 +13,11 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lockstore/leaf_mutex.h"
 
-#define NICE 15		/* the close path goes first; a full queue makes it wait, and leaves us the CPU */
+#define NICE 15		/* the close path goes first, until somebody waits for us */
 #define LINGER_MS 100		/* a transaction costs an fsync: wait so long for company */
 #define BACKOFF_MIN_MS 1000
 #define BACKOFF_MAX_MS 60000
@@ -205,21 +206,30 @@ static void back_off_locked(struct committer *committer, unsigned ms)
 			break;
 }
 
+/* Of this thread alone (setpriority(2), Linux). Only who may come back goes away: without privilege nobody does. */
+static void set_nice(int *nice, int wanted)
+{
+	if (*nice != wanted && geteuid() == 0 && setpriority(PRIO_PROCESS, 0, wanted) == 0)
+		*nice = wanted;
+}
+
 static void *run(void *arg)
 {
 	struct committer *committer = arg;
 	struct event *events[COMMITTER_BATCH_MAX];
 	bool refused[COMMITTER_BATCH_MAX];
 	unsigned backoff_ms = BACKOFF_MIN_MS;
+	int nice = 0, r;
+	bool waited;
 	size_t n;
-	int r;
 
-	(void)setpriority(PRIO_PROCESS, 0, NICE);	/* of this thread alone on Linux; without it only slower */
 	pthread_mutex_lock(&committer->lock);
 	while ((n = wait_for_batch_locked(committer, events)) > 0) {
 		committer->writing = true;
 		committer->kick = false;
+		waited = committer->flushers || committer->stopping || committer->count == COMMITTER_QUEUE_MAX;
 		pthread_mutex_unlock(&committer->lock);
+		set_nice(&nice, waited ? 0 : NICE);
 		r = write_batch(committer->ledger, events, n, refused);
 		if (r == 0)
 			retire_batch(committer, events, n, refused);
