@@ -1,0 +1,52 @@
+/* The files of an audit log, read: AUDIT_FILE.1, .2 and so on, then AUDIT_FILE, one chain through all of them. A
+ * daemon may be writing the last one meanwhile. */
+#ifndef WORMFS_AUDIT_FILES_H
+#define WORMFS_AUDIT_FILES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lockstore/audit_line.h"
+
+struct audit_end {
+	struct audit_link link;		/* of the last line; seq 0 and AUDIT_NO_HASH: there is none */
+	uint64_t whole_bytes;		/* of AUDIT_FILE: what comes after is no whole line */
+	bool damaged;			/* the last line does not verify */
+	unsigned next_number;		/* for the next file that is rotated away */
+};
+/* Where the log ends. -ENOENT never: then it is empty. */
+int audit_files_end(int dir_fd, struct audit_end *ret_end);
+
+struct audit_at {
+	const char *file;		/* "audit.log.3" */
+	uint64_t line;			/* from 1 */
+	uint64_t offset_bytes;
+};
+/* Every line, without its newline; whole: it had one. A non-zero return of fn ends the walk and is returned.
+ * -ENOENT: there is no log in the directory. */
+typedef int (*audit_line_fn)(void *arg, const struct audit_at *at, const char *line, size_t len_bytes, bool whole);
+int audit_files_each(const char *state_dir, audit_line_fn fn, void *arg);
+
+enum audit_finding {
+	AUDIT_NOT_A_LINE,		/* what is there is none of our lines */
+	AUDIT_CHANGED,			/* its hash is not that of its bytes */
+	AUDIT_MISSING,			/* the number is higher than the next one: lines before it are gone */
+	AUDIT_REORDERED,		/* the number is lower: it stood elsewhere, or twice */
+	AUDIT_UNCHAINED,		/* the number is right, but it does not follow this line before it */
+	AUDIT_CUT,			/* the end is missing: `head` knows later lines, or another last one */
+	AUDIT_TORN,			/* a last line without its end: a kill or a power cut. Not counted in `findings` */
+};
+struct audit_verified {
+	uint64_t lines, findings;
+	uint64_t first_seq, last_seq;	/* 0: no line */
+	char last_hash[AUDIT_HASH_CHARS + 1];
+	bool torn;
+};
+typedef void (*audit_finding_fn)(void *arg, enum audit_finding finding, const struct audit_at *at, uint64_t seq,
+				 const char *sentence);
+/* Walks the whole chain. head_seq (0: not known) and head_hash: as the ledger, a syslog line or an anchor file remembers
+ * it. first_seq: the line that the log should begin with: 1, unless older files were moved away. -errno: could not. */
+int audit_files_verify(const char *state_dir, uint64_t first_seq, uint64_t head_seq, const char *head_hash,
+		       audit_finding_fn fn, void *arg, struct audit_verified *ret_verified);
+
+#endif
