@@ -248,13 +248,13 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 	if (r == 0 && commit_now)
 		r = lock_seal_locked(fs, ino, &sealed);
 	if (sealed)
-		lock_publish_locked(fs, ino);
+		lock_publish_locked(fs, ino, "chmod");
 	return r < 0 ? r : stat_inode(fs, ino, NULL, ret_st);
 }
 
 void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	double timeout_s;
 	struct stat st;
@@ -353,7 +353,7 @@ static int set_flags_locked(struct wormfs *fs, struct inode *ino, int fd, unsign
 		if (immutable) {
 			r = lock_seal_locked(fs, ino, &sealed);
 			if (sealed)
-				lock_publish_locked(fs, ino);
+				lock_publish_locked(fs, ino, "chattr +i");
 			return r;
 		}
 		r = lock_check_locked(fs, ino, GUARD_SETFLAGS);
@@ -366,7 +366,7 @@ static int set_flags_locked(struct wormfs *fs, struct inode *ino, int fd, unsign
 void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, struct fuse_file_info *fi, unsigned ioctl_flags,
 	      const void *in, size_t in_len, size_t out_len)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	bool get = cmd == FS_IOC_GETFLAGS || cmd == FS_IOC_FSGETXATTR, set = cmd == FS_IOC_SETFLAGS || cmd == FS_IOC_FSSETXATTR;
 	size_t len = cmd == FS_IOC_GETFLAGS || cmd == FS_IOC_SETFLAGS ? sizeof(unsigned) : sizeof(struct fsxattr);
 	struct fsxattr out;

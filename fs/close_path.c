@@ -16,6 +16,7 @@
 #include "fs/log.h"
 #include "fs/pin.h"
 #include "fs/staging.h"
+#include "fs/trail.h"
 
 #define SERIALS_RESERVED 65536	/* a durable transaction in so many locks */
 #define RACY_NS 20000000	/* two ticks at 100 Hz: a change this soon after may leave the same ctime */
@@ -90,7 +91,7 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 
 /* Pins, record, journal: after this the file is locked whatever happens to the daemon. `fd` is any
  * descriptor of the file. rename_lock is held. */
-int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st)
+int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, const char *reason)
 {
 	int64_t now_s = clock_source_now_s(fs->clock);
 	struct lock_record rec = {
@@ -143,6 +144,8 @@ int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const st
 	}
 	journal_mark_locked(fs->journal, ino->slot, &rec, path);
 	atomic_store(&fs->ledger_rows, true);
+	if (reason)
+		trail_commit_locked(fs, ino, path, reason, 0);
 out:
 	free(path);
 	return r;
@@ -248,9 +251,10 @@ static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync)
 			return -errno;
 		if (!changed_locked(h, &st) || !locks_at_close(fs, ino, &st))
 			return 0;
-		r = lock_seal_with_locked(fs, ino, h->fd, &st);
+		r = lock_seal_with_locked(fs, ino, h->fd, &st, "close");
 		if (r < 0) {
 			h->seal_failed = true;
+			trail_commit_locked(fs, ino, NULL, "close", r);
 			lock_log_failure(fs, ino, "lock (its close failed, it is not locked)", r);
 			return r;
 		}
@@ -374,12 +378,13 @@ static void release_locked(struct wormfs *fs, struct handle *h, const struct sta
 
 	if (ino->phase == LOCK_NONE && changed && !h->seal_failed && locks_at_close(fs, ino, st)) {
 		/* No FLUSH came (a descriptor in flight over a socket was dropped): nobody to tell. */
-		r = lock_seal_with_locked(fs, ino, h->fd, st);
+		r = lock_seal_with_locked(fs, ino, h->fd, st, "last close");
 		if (r == 0) {
 			ino->phase = LOCK_CLOSING;
 			atomic_fetch_add(&fs->n_closing, 1);
 		} else {
 			h->seal_failed = true;
+			trail_commit_locked(fs, ino, NULL, "last close", r);
 			lock_log_failure(fs, ino, "lock at its last close (it is not locked)", r);
 		}
 	}
@@ -422,7 +427,7 @@ static int settle_mapped_locked(struct wormfs *fs, struct inode *ino)
 	if (ino->dirty && !ino->seal_failed && locks_at_close(fs, ino, &st)) {
 		r = lock_seal_locked(fs, ino, &sealed);
 		if (sealed)
-			lock_publish_locked(fs, ino);
+			lock_publish_locked(fs, ino, "its last mapping went");
 		else if (r < 0)
 			lock_log_failure(fs, ino, "lock after its last mapping went (it is not locked)", r);
 	}

@@ -16,10 +16,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "fs/actor.h"
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/request.h"
 #include "fs/state.h"
+#include "lockstore/audit.h"
 #include "lockstore/control.h"
 #include "lockstore/reindex.h"
 
@@ -109,7 +111,7 @@ static json_t *verb_explain(struct client *client, json_t *request, struct inode
 
 static json_t *verb_commit(struct client *client, json_t *request, struct inode *ino)
 {
-	int r = lock_commit(client->fs, ino);
+	int r = lock_commit(client->fs, ino, "asked for");
 
 	switch (r) {
 	case 0:
@@ -144,6 +146,16 @@ static json_t *verb_extend(struct client *client, json_t *request, struct inode 
 	return json_pack("{s:b, s:s}", "ok", 1, "until", until);
 }
 
+/* Why a privileged request failed, when it is that nobody could have proved it; else NULL. */
+static const char *audit_refusal(struct wormfs *fs)
+{
+	struct audit_status status = { 0 };
+
+	if (fs->audit)
+		audit_status(fs->audit, &status);
+	return status.error ? "the audit log cannot be written, and without its line this is not done" : NULL;
+}
+
 static json_t *verb_hold(struct client *client, json_t *request, struct inode *ino)
 {
 	const char *name = json_string_value(json_object_get(request, "case"));
@@ -175,7 +187,7 @@ static json_t *verb_release(struct client *client, json_t *request, struct inode
 		return answer_error(r, "it is not under this hold");
 	if (r == -EINVAL)
 		return answer_error(r, "it is not locked");
-	return r < 0 ? answer_error(r, NULL) : answer_ok();
+	return r < 0 ? answer_error(r, audit_refusal(client->fs)) : answer_ok();
 }
 
 static json_t *verb_sync(struct client *client, json_t *request, struct inode *ino)
@@ -187,6 +199,7 @@ static json_t *verb_sync(struct client *client, json_t *request, struct inode *i
 	for (int waited_ms = 0; atomic_load(&client->fs->n_closing) > 0 && waited_ms < SYNC_SETTLE_MS; waited_ms += 2)
 		usleep(2000);
 	r = committer_flush(client->fs->committer, SYNC_TIMEOUT_MS);
+	(void)audit_flush(client->fs->audit, SYNC_TIMEOUT_MS);	/* the status says when it cannot be written */
 
 	return r < 0 ? answer_error(r, "the ledger cannot be written") : answer_ok();
 }
@@ -310,6 +323,7 @@ static void *client_thread(void *arg)
 	struct client *client = arg, **p;
 	struct control *control = client->fs->control;
 
+	actor_set_peer(client->fd);
 	serve(client);
 	pthread_mutex_lock(&control->lock);
 	for (p = &control->clients; *p != client; p = &(*p)->next)

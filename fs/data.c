@@ -252,7 +252,7 @@ int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, s
 
 void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	struct handle *h;
 	int r;
@@ -346,7 +346,7 @@ static void reply_create(fuse_req_t req, struct wormfs *fs, struct inode *ino, c
 
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *dir = inode_get(fs, parent), *ino = NULL;
 	struct handle *h;
 	struct stat st;
@@ -366,7 +366,7 @@ void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
 #if LIBFUSE_HAS_TMPFILE
 void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *dir = inode_get(fs, parent), *ino = NULL;
 	struct handle *h;
 	struct stat st;
@@ -459,7 +459,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
 	struct handle *h = handle_of(fi->fh);
-	int r = h->writer ? lock_flush(fuse_req_userdata(req), h) : 0;
+	int r = h->writer ? lock_flush(wormfs_for(req), h) : 0;
 
 	handle_done(h);
 	fuse_reply_err(req, -r);
@@ -467,7 +467,7 @@ void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 
 void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	handle_close(fuse_req_userdata(req), handle_of(fi->fh));
+	handle_close(wormfs_for(req), handle_of(fi->fh));
 	fuse_reply_err(req, 0);
 }
 
@@ -502,7 +502,7 @@ static int check_handle(struct wormfs *fs, struct handle *h, enum guard_op op)
 
 void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct handle *h = handle_of(fi->fh);
 	int r;
 
@@ -533,7 +533,7 @@ void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struc
 void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct fuse_file_info *in_fi, fuse_ino_t out,
 			off_t out_offset, struct fuse_file_info *out_fi, size_t len, int flags)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct handle *to = handle_of(out_fi->fh);
 	ssize_t n = 0;
 	int r;

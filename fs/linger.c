@@ -10,6 +10,7 @@
 #include "fs/descriptor.h"
 #include "fs/lock.h"
 #include "fs/log.h"
+#include "fs/trail.h"
 
 #define SWEEP_MS 1000
 #define SWEEP_BATCH 256
@@ -162,7 +163,7 @@ static int sweep_one(void *arg, const struct ledger_pending *pending)
 		inode_put(fs, ino);
 		return committer_pending_put(fs->committer, &later, JOURNAL_NO_SLOT);
 	} else {
-		r = lock_commit(fs, ino);	/* the committer takes it off the list with the row */
+		r = lock_commit(fs, ino, "idle");	/* the committer takes it off the list with the row */
 		if (r == 0)
 			log_info("'%s' was idle for %lld s and is locked now", pending->path, (long long)idle);
 	}
@@ -217,6 +218,7 @@ static void *linger_thread(void *arg)
 		probe_due(fs);
 		if (now_ms() >= sweep_at) {
 			sweep(fs);
+			trail_tick(fs);
 			sweep_at = now_ms() + SWEEP_MS;
 		}
 	}

@@ -14,6 +14,7 @@
 #include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/pin.h"
+#include "fs/trail.h"
 
 #define LEDGER_WAIT_MS 1000
 
@@ -55,6 +56,7 @@ static void note_unreadable_locked(struct wormfs *fs, struct inode *ino, const c
 	log_warning("the lock record of '%s' cannot be trusted (%s), every change of it is refused with EIO; "
 		    "compare the key of the share, then run wormctl status on it", path ? path : "?", why);
 	free(path);
+	trail_file_locked(fs, ino, AUDIT_TAMPER, -EIO, "lock record cannot be trusted: %s", why);
 }
 
 void lock_check_suspect_locked(struct wormfs *fs, struct inode *ino, const struct stat *st)
@@ -70,6 +72,9 @@ void lock_check_suspect_locked(struct wormfs *fs, struct inode *ino, const struc
 	log_warning("'%s' was changed below the mount after it was locked (size or time differs from its record), "
 		    "it stays locked and readable", path ? path : "?");
 	free(path);
+	trail_file_locked(fs, ino, AUDIT_TAMPER, -EBADMSG, "changed below the mount: size %lld, was %llu; mtime %lld ns, was %lld ns",
+			  (long long)st->st_size, (unsigned long long)ino->rec->size_bytes, (long long)lock_to_ns(st->st_mtim),
+			  (long long)ino->rec->mtime_ns);
 }
 
 int lock_take_row(void *arg, const struct ledger_row *row)
@@ -141,6 +146,7 @@ static void load_from_ledger_locked(struct wormfs *fs, struct inode *ino, int fd
 	log_warning("the lock record of '%s' was removed below the mount, the ledger has it%s", path ? path : "?",
 		    r == 0 ? ", it is written again" : ", it cannot be written again");
 	free(path);
+	trail_file_locked(fs, ino, AUDIT_TAMPER, -ENODATA, "lock record removed below the mount%s", r == 0 ? ", written again" : "");
 }
 
 void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd)
@@ -223,6 +229,7 @@ void lock_verify_locked(struct wormfs *fs, struct inode *ino)
 		log_warning("the lock record of '%s' was removed below the mount%s", path ? path : "?",
 			    r == 0 ? ", it is written again" : ", it cannot be written again: it stays locked by the ledger");
 		free(path);
+		trail_file_locked(fs, ino, AUDIT_TAMPER, -ENODATA, "lock record removed below the mount%s", r == 0 ? ", written again" : "");
 		if (!ino->suspect)
 			atomic_fetch_add(&fs->n_suspect, 1);
 		ino->suspect = true;
@@ -282,6 +289,7 @@ int lock_check_locked(struct wormfs *fs, struct inode *ino, enum guard_op op)
 	if (r == 0)
 		return 0;
 	atomic_fetch_add(&fs->n_refused[op], 1);
+	trail_refused_locked(fs, ino, op, guard_state_name(state), r);
 	if (log_is_debug()) {
 		path = lock_path_for_log(fs, ino);
 		log_debug("refused %s of '%s': it is %s", guard_op_name(op), path ? path : "?", guard_state_name(state));
@@ -298,6 +306,7 @@ int lock_check_rename_dir(struct wormfs *fs, struct inode *dir)
 	r = pin_check_rename(fs, dir);
 	if (r < 0) {
 		atomic_fetch_add(&fs->n_refused[GUARD_RENAME_DIR], 1);
+		trail_refused_locked(fs, dir, GUARD_RENAME_DIR, guard_state_name(r == -EPERM ? GUARD_PINNED : GUARD_UNREADABLE), r);
 		if (log_is_debug()) {
 			path = lock_path_for_log(fs, dir);
 			log_debug("refused rename-dir of '%s': %s", path ? path : "?",

@@ -51,12 +51,12 @@ int lock_flush(struct wormfs *fs, struct handle *h);
 void lock_writer_release(struct wormfs *fs, struct handle *h);
 
 /* Lock now: chmod -w, chattr +i, wormctl commit, the sweep. -EBUSY: somebody can still write.
- * 0 also when it is locked already. Takes the locks. */
-int lock_commit(struct wormfs *fs, struct inode *ino);
+ * 0 also when it is locked already. `reason`: for the audit log. Takes the locks. */
+int lock_commit(struct wormfs *fs, struct inode *ino, const char *reason);
 /* The same in two steps, for the rename of a staging name: seal, rename, then publish or undo before
  * ino->lock is given up. Wants rename_lock, too. *ret_sealed: there is something to publish or undo. */
 int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed);
-void lock_publish_locked(struct wormfs *fs, struct inode *ino);
+void lock_publish_locked(struct wormfs *fs, struct inode *ino, const char *reason);
 void lock_unseal_locked(struct wormfs *fs, struct inode *ino);
 
 /* Later only: see retention_is_later(). *ret_until_s is what is in force afterwards. -EINVAL: out of min/max. */

@@ -33,8 +33,9 @@ int lock_find_row(struct wormfs *fs, struct inode *ino, struct lock_row *ret);
 int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, struct ledger_row *ret_row, char **ret_path);
 
 /* Pins, record, journal: after this the file is locked whatever happens to the daemon. `fd` is any
- * descriptor of the file. rename_lock is held. The caller sets the phase. */
-int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st);
+ * descriptor of the file. rename_lock is held. The caller sets the phase. `reason`: for the audit log;
+ * NULL: the caller tells it when it is sure. */
+int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, const char *reason);
 /* Into the ledger, by the committer, which frees the journal slot. */
 void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);
 

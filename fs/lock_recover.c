@@ -7,6 +7,7 @@
 #include "fs/descriptor.h"
 #include "fs/lock_private.h"
 #include "fs/log.h"
+#include "fs/trail.h"
 
 
 struct recovery {
@@ -51,6 +52,7 @@ static int recover_one(void *arg, journal_slot slot, enum journal_state state, c
 	} else if (ino->phase == LOCK_COMMITTED) {
 		/* Programs may still hold what the dead mount gave them, and passthrough still works. */
 		recovery->locked++;
+		trail_commit_locked(fs, ino, path, "found locked after the daemon was killed", 0);
 		ino->phase = LOCK_CLOSING;
 		ino->mappable = true;
 		atomic_fetch_add(&fs->n_closing, 1);

@@ -10,6 +10,7 @@
 
 #include "fs/descriptor.h"
 #include "fs/lock_private.h"
+#include "fs/trail.h"
 
 
 int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
@@ -33,7 +34,7 @@ int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
 	fd = descriptor_get(fs, ino);
 	if (fd < 0)
 		return fd;
-	r = lock_seal_with_locked(fs, ino, fd, &st);
+	r = lock_seal_with_locked(fs, ino, fd, &st, NULL);
 	descriptor_put(fs, ino, fd);
 	if (r < 0)
 		return r;
@@ -42,7 +43,7 @@ int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
 	return 0;
 }
 
-void lock_publish_locked(struct wormfs *fs, struct inode *ino)
+void lock_publish_locked(struct wormfs *fs, struct inode *ino, const char *reason)
 {
 	struct stat st = { 0 };
 	int64_t btime_ns;
@@ -52,6 +53,7 @@ void lock_publish_locked(struct wormfs *fs, struct inode *ino)
 		(void)inode_stat(fd, "", &st, &btime_ns);	/* only the owner is taken from it */
 	descriptor_put(fs, ino, fd);
 	atomic_fetch_add(&fs->n_locked, 1);
+	trail_commit_locked(fs, ino, NULL, reason, 0);
 	lock_publish_with_locked(fs, ino, &st);
 }
 
@@ -72,7 +74,7 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
 	if (r < 0) {
 		/* Locked under its old name: the safe side. */
 		lock_log_failure(fs, ino, "take back the lock of the failed rename of", r);
-		lock_publish_locked(fs, ino);
+		lock_publish_locked(fs, ino, "a rename that failed, and could not be taken back");
 		return;
 	}
 	journal_free(fs->journal, ino->slot);
@@ -82,7 +84,7 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
 	ino->phase = LOCK_NONE;
 }
 
-int lock_commit(struct wormfs *fs, struct inode *ino)
+int lock_commit(struct wormfs *fs, struct inode *ino, const char *reason)
 {
 	bool sealed;
 	int r;
@@ -91,7 +93,7 @@ int lock_commit(struct wormfs *fs, struct inode *ino)
 	pthread_mutex_lock(&ino->lock);
 	r = lock_seal_locked(fs, ino, &sealed);
 	if (sealed)
-		lock_publish_locked(fs, ino);
+		lock_publish_locked(fs, ino, reason);
 	pthread_mutex_unlock(&ino->lock);
 	pthread_rwlock_unlock(&fs->rename_lock);
 	return r;
@@ -131,6 +133,7 @@ static int rewrite_record_locked(struct wormfs *fs, struct inode *ino, const str
 
 int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s)
 {
+	char was[RETENTION_TEXT_BYTES], until[RETENTION_TEXT_BYTES];
 	int64_t now_s = clock_source_now_s(fs->clock);
 	struct lock_record rec;
 	int r;
@@ -145,15 +148,20 @@ int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *
 	if (!retention_is_later(rec.until_s, until_s)) {
 		r = -EPERM;
 		atomic_fetch_add(&fs->n_refused[GUARD_EXTEND], 1);
+		trail_refused_locked(fs, ino, GUARD_EXTEND, "its retention ends later already", r);
 		goto out;
 	}
 	if (until_s == RETENTION_INFINITE ? fs->opt.has_max :
 	    until_s < retention_until(&fs->opt.min, now_s) || until_s > retention_until(&fs->opt.max, now_s)) {
 		r = -EINVAL;
+		trail_refused_locked(fs, ino, GUARD_EXTEND, "out of min and max of the mount", r);
 		goto out;
 	}
+	retention_format_until(rec.until_s, was);
+	retention_format_until(until_s, until);
 	rec.until_s = until_s;
 	r = rewrite_record_locked(fs, ino, &rec);
+	trail_file_locked(fs, ino, AUDIT_EXTEND, r, "until %s, was %s", until, was);
 	if (r < 0)
 		goto out;
 done:
@@ -221,6 +229,7 @@ int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t
 	r = rewrite_record_locked(fs, ino, &rec);
 	if (r < 0 && ledger_hold_release(fs->ledger, &key, case_name) < 0)
 		lock_log_failure(fs, ino, "take back the hold that its record could not take", r);
+	trail_file_locked(fs, ino, AUDIT_HOLD_ADD, r, "case %s", case_name);
 out:
 	pthread_mutex_unlock(&ino->lock);
 	return r;
@@ -249,6 +258,9 @@ int lock_release(struct wormfs *fs, struct inode *ino, const char *case_name)
 		r = r < 0 ? r : -ENOENT;
 		goto out;
 	}
+	r = trail_before_locked(fs, ino, AUDIT_HOLD_RELEASE, "case %s", case_name);
+	if (r < 0)
+		goto out;
 	/* The count first, then the name: while a crash leaves the name, the file is held by it. */
 	rec = *ino->rec;
 	if (rec.holds > 0)
@@ -258,6 +270,8 @@ int lock_release(struct wormfs *fs, struct inode *ino, const char *case_name)
 	r = rewrite_record_locked(fs, ino, &rec);
 	if (r == 0)
 		r = ledger_hold_release(fs->ledger, &key, case_name);
+	if (r < 0)
+		trail_file_locked(fs, ino, AUDIT_HOLD_RELEASE, r, "case %s", case_name);
 out:
 	pthread_mutex_unlock(&ino->lock);
 	return r;
@@ -269,6 +283,7 @@ void lock_removed_locked(struct wormfs *fs, struct inode *ino)
 
 	if (!ino->rec || inode_key(fs, ino, &key) < 0)
 		return;
+	trail_file_locked(fs, ino, AUDIT_DELETE_EXPIRED, 0, "size %llu", (unsigned long long)ino->rec->size_bytes);
 	if (committer_remove(fs->committer, &key) < 0)
 		lock_log_failure(fs, ino, "take out of the ledger", -ENOMEM);
 }

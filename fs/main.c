@@ -24,6 +24,7 @@
 #include "fs/session.h"
 #include "fs/staging.h"
 #include "fs/state.h"
+#include "fs/trail.h"
 #include "lockstore/leaf_mutex.h"
 #include "lockstore/reindex.h"
 
@@ -266,6 +267,8 @@ static int start_threads(struct wormfs *fs)
 
 	r = committer_start(fs->ledger, fs->journal, &fs->committer);
 	if (r == 0)
+		r = trail_open(fs);
+	if (r == 0)
 		r = linger_start(fs);
 	if (r == 0)
 		r = lock_recover(fs);
@@ -315,6 +318,7 @@ static int serve(struct wormfs *fs, int ready_fd)
 		return -EINVAL;
 	log_init(!fs->opt.foreground, fs->opt.debug);
 	fs->state_made = 0;	/* it is a share now */
+	trail_mounted(fs);
 	tell_parent(ready_fd);
 	reindexing = state_needs_reindex(fs) && pthread_create(&reindexer, NULL, reindex_thread, fs) == 0;
 	r = session_loop(fs);
@@ -332,8 +336,10 @@ static void close_all(struct wormfs *fs, bool clean)
 
 	control_stop(fs);
 	linger_stop(fs);
-	if (fs->state_made)
+	if (fs->state_made) {
+		trail_close(fs, false);
 		state_undo(fs);
+	}
 	/* The share first: who waits to unmount it does not care for our database. */
 	if (fs->descriptors && fs->inodes) {
 		descriptor_cache_close(fs);
@@ -346,6 +352,7 @@ static void close_all(struct wormfs *fs, bool clean)
 		committer_status(fs->committer, &status);
 		committer_stop(fs->committer);
 	}
+	trail_close(fs, clean);
 	state_close(fs, clean && status.error == 0 && status.dropped == 0);
 	staging_close(fs->staging);
 	pthread_rwlock_destroy(&fs->rename_lock);

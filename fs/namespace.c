@@ -215,7 +215,7 @@ static int link_locked(struct wormfs *fs, struct inode *ino, int dirfd, const ch
 
 void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *name)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *ino = inode_get(fs, nodeid), *dir, *same;
 	struct stat st;
 	int fd, r;
@@ -278,12 +278,12 @@ static void lock_what_is_left_locked(struct wormfs *fs, struct inode *ino, const
 	if (lock_seal_locked(fs, ino, &sealed) < 0)
 		return;		/* it stays on the list of the sweep */
 	if (sealed)
-		lock_publish_locked(fs, ino);
+		lock_publish_locked(fs, ino, "its staging name was removed");
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *dir, *ino;
 	struct stat st;
 	int fd, r;
@@ -434,7 +434,7 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 		return r;
 	}
 	if (sealed)
-		lock_publish_locked(fs, rn->from);
+		lock_publish_locked(fs, rn->from, "renamed from a staging name");
 	else if (!named)
 		moved(fs, rn, false);
 	if (rn->flags & RENAME_EXCHANGE)
@@ -480,7 +480,7 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 	       unsigned int flags)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct rename rn = { .name = name, .new_name = new_name, .flags = flags };
 	int r;
 

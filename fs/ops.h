@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fuse_lowlevel.h>
 
+#include "fs/actor.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/wormfs.h"

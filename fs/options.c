@@ -2,6 +2,7 @@
 #include "fs/options.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <fuse_lowlevel.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "fs/staging.h"
+#include "lockstore/audit.h"
 #include "lockstore/ledger.h"
 
 struct option_row {
@@ -148,6 +150,44 @@ static int set_auto(struct options *o, const char *value, long offset)
 	return *field || strcmp(value, "no") == 0 ? 0 : -EINVAL;
 }
 
+static int set_audit(struct options *o, const char *value, long arg)
+{
+	o->audit = strcmp(value, "on") == 0;
+	return o->audit || strcmp(value, "off") == 0 ? 0 : -EINVAL;
+}
+
+/* Names or globs of events, ':' between them; "none". */
+static int set_audit_events(struct options *o, const char *value, long offset)
+{
+	uint64_t *field = (uint64_t *)((char *)o + offset), set = 0;
+	char *copy, *glob, *save = NULL;
+	int r = 0;
+
+	copy = strdup(value);
+	if (!copy)
+		return -ENOMEM;
+	for (glob = strtok_r(copy, ":", &save); glob && r == 0; glob = strtok_r(NULL, ":", &save)) {
+		uint64_t before = set;
+
+		for (int event = 0; event < AUDIT_EVENTS; event++)
+			if (strcmp(glob, "all") == 0 || fnmatch(glob, audit_event_name(event), 0) == 0)
+				set |= AUDIT_SET(event);
+		if (set == before && strcmp(value, "none") != 0)
+			r = -EINVAL;
+	}
+	free(copy);
+	if (r == 0 && !*value)
+		r = -EINVAL;
+	if (r == 0)
+		*field = set;
+	return r;
+}
+
+static int set_audit_rotate(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 0, 1048576, &o->audit_rotate_mib);
+}
+
 static int set_staging_idle(struct options *o, const char *value, long arg)
 {
 	return parse_u32(value, 1, 315360000, &o->staging_idle_s);
@@ -230,6 +270,16 @@ static const struct option_row rows[] = {
 	  "$XDG_STATE_HOME/wormfs/ID otherwise; ID is kept on the share]", STRING(state) },
 	{ "key", "FILE", "32 bytes, mode 0600; gateways of one share use the same [STATE/key]", STRING(key) },
 	{ "clock", "wall|file:PATH", "file: wall time plus the seconds in PATH; for tests, not in compliance mode [wall]", STRING(clock) },
+	{ "audit", "on|off", "a chained line for each change and each refusal in STATE/audit.log; with commit=never\n"
+	  "there is none [on]", set_audit, 0 },
+	{ "audit_success", "EVENT:EVENT...", "which events are written when they succeed: names or globs, see wormfs(8), all,\n"
+	  "none [all]", set_audit_events, offsetof(struct options, audit_success) },
+	{ "audit_failure", "EVENT:EVENT...", "likewise for what was refused or failed, such as deny_*:tamper [all]",
+	  set_audit_events, offsetof(struct options, audit_failure) },
+	{ "audit_rotate", "N", "MiB (0-1048576) at which audit.log becomes audit.log.1, .2 and so on; 0: never;\n"
+	  "nothing is ever deleted [64]", set_audit_rotate, 0 },
+	{ "audit_anchor", "FILE", "also append the head of the chain to this file, hourly and at unmount: on another\n"
+	  "machine, or where nobody can rewrite it [none; the system's log has it]", STRING(audit_anchor) },
 	{ "passthrough", "auto|no", "reads, writes and mmap in the kernel (Linux 6.9, libfuse 3.17, root) [auto]", AUTO(passthrough) },
 	{ "io_uring", "auto|no", "requests over io_uring (Linux 6.14, libfuse 3.18, fuse.enable_uring) [auto]", AUTO(io_uring) },
 	{ "splice", "auto|no", "move pages instead of copying where neither of them is in use [auto]", AUTO(splice) },
@@ -390,6 +440,9 @@ int options_parse(int argc, char **argv, struct options *ret)
 	ret->staging_idle_s = 86400;
 	ret->shared = -1;
 	ret->passthrough = ret->io_uring = ret->splice = true;
+	ret->audit = true;
+	ret->audit_success = ret->audit_failure = AUDIT_ALL;
+	ret->audit_rotate_mib = 64;
 	ret->threads = 10;	/* libfuse's own default */
 	ret->uring_depth = 8;	/* likewise */
 	ret->descriptors = 512;
@@ -444,6 +497,7 @@ void options_fini(struct options *o)
 	free(o->state);
 	free(o->key);
 	free(o->clock);
+	free(o->audit_anchor);
 	free(o->kernel_options);
 }
 

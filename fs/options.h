@@ -26,6 +26,10 @@ struct options {
 	bool sync_close;
 	int shared;			/* 0 no, 1 yes, -1 auto */
 	char *state, *key, *clock;	/* or NULL */
+	bool audit;
+	uint64_t audit_success, audit_failure;	/* sets of AUDIT_SET() */
+	uint32_t audit_rotate_mib;	/* 0: never */
+	char *audit_anchor;		/* or NULL */
 	bool passthrough, io_uring, splice;	/* wanted where the machine has it */
 	uint32_t threads, uring_depth, descriptors;
 	int xattr_ns;			/* enum lower_namespace, or -1: by privilege */

@@ -13,6 +13,7 @@
 #include "fs/pin.h"
 #include "fs/staging.h"
 #include "fs/state.h"
+#include "lockstore/audit.h"
 #include "lockstore/control.h"
 
 #define READY_TIMEOUT_MS 5000
@@ -216,6 +217,37 @@ static json_t *ledger_json(struct wormfs *fs)
 			 status.error ? json_string(status.message) : json_null());
 }
 
+static json_t *audit_json(struct wormfs *fs)
+{
+	struct audit_status s;
+
+	if (!fs->audit)
+		return json_pack("{s:s}", "state", "off");
+	audit_status(fs->audit, &s);
+	return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "state", s.error ? "failing" : "ok", "seq", (json_int_t)s.seq,
+			 "written", (json_int_t)s.written, "queued", (json_int_t)s.queued, "lost", (json_int_t)s.lost, "repeats",
+			 (json_int_t)s.repeats, "bytes", (json_int_t)s.bytes, "error", s.error ? json_string(strerror(-s.error)) : json_null());
+}
+
+/* Of the audit log: what an auditor will ask about. */
+static void add_audit_problems(struct wormfs *fs, json_t *list)
+{
+	struct audit_status s;
+	char text[200];
+
+	if (!fs->audit)
+		return;
+	audit_status(fs->audit, &s);
+	if (s.error) {
+		snprintf(text, sizeof(text), "the audit log cannot be written: %s; privileged requests are refused until it can", strerror(-s.error));
+		json_array_append_new(list, json_string(text));
+	}
+	if (s.lost) {
+		snprintf(text, sizeof(text), "%llu events of the audit log were lost since the mount, it tells where", (unsigned long long)s.lost);
+		json_array_append_new(list, json_string(text));
+	}
+}
+
 static json_t *problems_json(struct wormfs *fs)
 {
 	struct committer_status status;
@@ -248,6 +280,7 @@ static json_t *problems_json(struct wormfs *fs)
 	}
 	if (fs->opt.clock && strcmp(fs->opt.clock, "wall") != 0)
 		json_array_append_new(list, json_string("the clock can be moved (-o clock=file:PATH): for tests only"));
+	add_audit_problems(fs, list);
 	if (!fs->lower.xattr)
 		json_array_append_new(list, json_string("the share has no xattrs: locks are only in the ledger, and every close waits for it"));
 	return list;
@@ -305,12 +338,12 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 	json = configuration_json(fs);
 	if (!json)
 		return -EILSEQ;		/* a path that is not UTF-8 cannot be put into JSON */
-	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o}",
+	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o}",
 			 "transport", "io_uring", fs->io_uring, "io_uring_why", fs->io_uring_why, "passthrough", fs->passthrough,
 			 "passthrough_why", fs->passthrough_why, "splice", fs->splice, "libfuse", fuse_pkgversion(),
 			 "lower", "xattr", fs->lower.xattr, "namespace", fs->ns == LOWER_TRUSTED ? "trusted" : "user", "handles",
 			 fs->lower.handles, "leases", fs->lower.leases, "birth_time", fs->lower.birth_time, "filesystem", fs->lower.filesystem,
-			 "ledger", ledger_json(fs), "inodes", (json_int_t)inode_table_count(fs),
+			 "ledger", ledger_json(fs), "audit", audit_json(fs), "inodes", (json_int_t)inode_table_count(fs),
 			 "descriptors", "open", (int)descriptor_count(fs), "limit", (int)fs->opt.descriptors,
 			 "writers", (int)atomic_load(&fs->n_writers), "closing", (int)atomic_load(&fs->n_closing),
 			 "locked", (json_int_t)atomic_load(&fs->n_locked), "refused", refused_json(fs), "problems", problems_json(fs));

@@ -15,13 +15,14 @@
 #include <unistd.h>
 
 #include "fs/log.h"
+#include "lockstore/audit.h"
 #include "lockstore/reindex.h"
 
 #define PREDECESSOR_MS 3000
 #define STATE_LOCK "lock"
 #define STATE_KEY "key"
 
-enum { MADE_DIR = 1, MADE_LOCK = 2, MADE_LEDGER = 4, MADE_KEY = 8, MADE_JOURNAL = 16, MADE_ID = 32 };
+enum { MADE_DIR = 1, MADE_LOCK = 2, MADE_LEDGER = 4, MADE_KEY = 8, MADE_JOURNAL = 16, MADE_ID = 32, MADE_AUDIT = STATE_MADE_AUDIT };
 
 void complain(const char *format, ...)
 {
@@ -338,6 +339,7 @@ void state_undo(struct wormfs *fs)
 	} files[] = {
 		{ MADE_LEDGER, LEDGER_FILE }, { MADE_LEDGER, LEDGER_FILE "-wal" }, { MADE_LEDGER, LEDGER_FILE "-shm" },
 		{ MADE_KEY, STATE_KEY }, { MADE_JOURNAL, JOURNAL_FILE }, { MADE_LOCK, STATE_LOCK },
+		{ MADE_AUDIT, AUDIT_FILE },
 	};
 	char path[PATH_MAX];
 

@@ -28,6 +28,8 @@ struct descriptor_cache;
 struct staging;
 struct linger;
 struct control;
+struct audit;
+struct trail;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
 struct lower_features {
@@ -69,6 +71,8 @@ struct wormfs {
 	struct committer *committer;
 	struct linger *linger;
 	struct control *control;
+	struct audit *audit;	/* NULL: switched off */
+	struct trail *trail;
 	int64_t last_mounted_s;	/* wall time: start of the daemon before this one, 0: none */
 	int state_lock_fd;	/* flock(2) */
 	unsigned state_made;	/* what this start made, to be taken away if it fails (state.c) */

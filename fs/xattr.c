@@ -9,6 +9,7 @@
 #include "fs/lock.h"
 #include "fs/ops.h"
 #include "fs/request.h"
+#include "fs/trail.h"
 #include "lockstore/control.h"
 
 #define XATTR_LIST_MAX_BYTES 65536	/* XATTR_LIST_MAX, linux/limits.h */
@@ -43,7 +44,7 @@ static bool is_known_without(struct inode *ino)
 
 void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t size)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	char *value = NULL;
 	ssize_t n;
@@ -81,7 +82,7 @@ static int set_worm(struct wormfs *fs, struct inode *ino, const char *name, cons
 
 	name += strlen(XATTR_WORM_PREFIX);
 	if (strcmp(name, "commit") == 0)
-		return size == 1 && value[0] == '1' ? lock_commit(fs, ino) : -EINVAL;
+		return size == 1 && value[0] == '1' ? lock_commit(fs, ino, "asked for") : -EINVAL;
 	if (strcmp(name, "until") != 0)
 		return -EPERM;
 	if (size >= sizeof(text))
@@ -98,9 +99,12 @@ static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, co
 	struct data_stamp before;
 	int fd, r;
 
-	if (lower_xattr_is_ours(name))
-		return -EPERM;
 	pthread_mutex_lock(&ino->lock);
+	if (lower_xattr_is_ours(name)) {
+		trail_refused_locked(fs, ino, GUARD_SETXATTR, name, -EPERM);
+		pthread_mutex_unlock(&ino->lock);
+		return -EPERM;
+	}
 	r = lock_check_locked(fs, ino, GUARD_SETXATTR);
 	fd = r < 0 ? r : descriptor_get(fs, ino);
 	if (fd >= 0) {
@@ -123,7 +127,7 @@ static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, co
 
 void op_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value, size_t size, int flags)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	int r;
 
@@ -139,7 +143,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char
 
 void op_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	int r;
 

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,20 +161,16 @@ int audit_files_end(int dir_fd, struct audit_end *ret_end)
 
 /* ---- every line ---- */
 
-static int each_of(int dir_fd, unsigned number, audit_line_fn fn, void *arg)
+/* Takes fd. */
+static int each_of(int fd, const char *name, audit_line_fn fn, void *arg)
 {
-	char name[sizeof(AUDIT_FILE) + 16], *line = NULL;
 	struct audit_at at = { .file = name, .line = 1 };
+	FILE *f = fdopen(fd, "r");
+	char *line = NULL;
 	size_t size = 0;
 	ssize_t n;
-	FILE *f;
-	int fd, r = 0;
+	int r = 0;
 
-	name_of(number, name, sizeof(name));
-	fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return -errno;
-	f = fdopen(fd, "r");
 	if (!f) {
 		r = -errno;
 		close(fd);
@@ -195,25 +192,60 @@ static int each_of(int dir_fd, unsigned number, audit_line_fn fn, void *arg)
 	return r;
 }
 
-int audit_files_each(const char *state_dir, audit_line_fn fn, void *arg)
+static int each_older(int dir_fd, unsigned number, ino_t last_ino, audit_line_fn fn, void *arg)
+{
+	char name[sizeof(AUDIT_FILE) + 16];
+	struct stat st;
+	int fd;
+
+	name_of(number, name, sizeof(name));
+	fd = openat(dir_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (st.st_ino == last_ino) {	/* it was the last one when we opened that, and is read as such */
+		close(fd);
+		return 0;
+	}
+	return each_of(fd, name, fn, arg);
+}
+
+static int each_in_dir(int dir_fd, audit_line_fn fn, void *arg)
 {
 	unsigned *numbers = NULL;
+	struct stat st = { 0 };
 	size_t n = 0;
-	int dir_fd, r;
+	int last, r;
 
-	dir_fd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir_fd < 0)
+	/* The last one first: a daemon may rotate it while we read. */
+	last = openat(dir_fd, AUDIT_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (last < 0 && errno != ENOENT)
 		return -errno;
+	if (last >= 0)
+		(void)fstat(last, &st);
 	r = find_numbers(dir_fd, &numbers, &n);
 	for (size_t i = 0; r == 0 && i < n; i++)
-		r = each_of(dir_fd, numbers[i], fn, arg);
-	if (r == 0) {
-		r = each_of(dir_fd, 0, fn, arg);
-		if (r == -ENOENT && n > 0)
-			r = 0;	/* rotated a moment ago */
-	}
+		r = each_older(dir_fd, numbers[i], st.st_ino, fn, arg);
 	free(numbers);
-	close(dir_fd);
+	if (last < 0)
+		return r == 0 && n == 0 ? -ENOENT : r;
+	if (r == 0)
+		return each_of(last, AUDIT_FILE, fn, arg);
+	close(last);
+	return r;
+}
+
+int audit_files_each(const char *where, audit_line_fn fn, void *arg)
+{
+	struct stat st;
+	int fd, r;
+
+	fd = open(where, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode))
+		return each_of(fd, where, fn, arg);
+	r = each_in_dir(fd, fn, arg);
+	close(fd);
 	return r;
 }
 
@@ -226,10 +258,11 @@ struct walk {
 	uint64_t next_seq;
 	char prev[AUDIT_HASH_CHARS + 1];
 	bool prev_known;	/* after a damaged line nobody knows what the next one follows */
-	uint64_t head_seq;
-	const char *head_hash;
+	bool any_first;		/* it may begin with any line */
+	const struct audit_head *heads;
+	size_t nheads;
 	struct audit_at last;
-	char last_file[sizeof(AUDIT_FILE) + 16];
+	char last_file[PATH_MAX];
 };
 
 static void report(struct walk *walk, enum audit_finding finding, const struct audit_at *at, uint64_t seq, const char *format, ...)
@@ -289,9 +322,12 @@ static int verify_line(void *arg, const struct audit_at *at, const char *line, s
 	}
 	if (r < 0)
 		return r;
+	if (walk->any_first && walk->v->lines == 1)
+		walk->next_seq = link.seq;
 	check_place(walk, at, &link);
-	if (walk->head_seq == link.seq && walk->head_hash && strcmp(walk->head_hash, link.hash) != 0)
-		report(walk, AUDIT_CUT, at, link.seq, "another line of this number was remembered outside the log");
+	for (size_t i = 0; i < walk->nheads; i++)
+		if (walk->heads[i].seq == link.seq && strcmp(walk->heads[i].hash, link.hash) != 0)
+			report(walk, AUDIT_CUT, at, link.seq, "another line of this number was remembered outside the log");
 	if (walk->v->first_seq == 0)
 		walk->v->first_seq = link.seq;
 	if (link.seq < walk->next_seq)
@@ -304,15 +340,30 @@ static int verify_line(void *arg, const struct audit_at *at, const char *line, s
 	return 0;
 }
 
-int audit_files_verify(const char *state_dir, uint64_t first_seq, uint64_t head_seq, const char *head_hash,
+int audit_head_parse(const char *text, struct audit_head *ret_head)
+{
+	unsigned long long seq;
+	char hash[AUDIT_HASH_CHARS + 1];
+
+	if (sscanf(text, "%20llu%*1[: ]%64[0-9a-f]", &seq, hash) != 2 || strlen(hash) != AUDIT_HASH_CHARS || seq == 0)
+		return -EINVAL;
+	ret_head->seq = seq;
+	memcpy(ret_head->hash, hash, sizeof(hash));
+	return 0;
+}
+
+int audit_files_verify(const char *where, uint64_t first_seq, const struct audit_head *heads, size_t nheads,
 		       audit_finding_fn fn, void *arg, struct audit_verified *ret_verified)
 {
-	struct walk walk = { .fn = fn, .arg = arg, .v = ret_verified, .next_seq = first_seq ? first_seq : 1,
-			     .prev = AUDIT_NO_HASH, .prev_known = first_seq <= 1, .head_seq = head_seq, .head_hash = head_hash };
+	struct walk walk = { .fn = fn, .arg = arg, .v = ret_verified, .next_seq = first_seq ? first_seq : 1, .prev = AUDIT_NO_HASH,
+			     .prev_known = first_seq == 1, .any_first = first_seq == 0, .heads = heads, .nheads = nheads };
+	uint64_t head_seq = 0;
 	int r;
 
+	for (size_t i = 0; i < nheads; i++)
+		head_seq = heads[i].seq > head_seq ? heads[i].seq : head_seq;
 	memset(ret_verified, 0, sizeof(*ret_verified));
-	r = audit_files_each(state_dir, verify_line, &walk);
+	r = audit_files_each(where, verify_line, &walk);
 	if (r == -ENOENT && head_seq) {
 		snprintf(walk.last_file, sizeof(walk.last_file), "%s", AUDIT_FILE);
 		walk.last.file = walk.last_file;

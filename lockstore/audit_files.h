@@ -23,9 +23,9 @@ struct audit_at {
 	uint64_t offset_bytes;
 };
 /* Every line, without its newline; whole: it had one. A non-zero return of fn ends the walk and is returned.
- * -ENOENT: there is no log in the directory. */
+ * `where`: a state directory, or one file, such as an export. -ENOENT: there is no log in the directory. */
 typedef int (*audit_line_fn)(void *arg, const struct audit_at *at, const char *line, size_t len_bytes, bool whole);
-int audit_files_each(const char *state_dir, audit_line_fn fn, void *arg);
+int audit_files_each(const char *where, audit_line_fn fn, void *arg);
 
 enum audit_finding {
 	AUDIT_NOT_A_LINE,		/* what is there is none of our lines */
@@ -44,9 +44,18 @@ struct audit_verified {
 };
 typedef void (*audit_finding_fn)(void *arg, enum audit_finding finding, const struct audit_at *at, uint64_t seq,
 				 const char *sentence);
-/* Walks the whole chain. head_seq (0: not known) and head_hash: as the ledger, a syslog line or an anchor file remembers
- * it. first_seq: the line that the log should begin with: 1, unless older files were moved away. -errno: could not. */
-int audit_files_verify(const char *state_dir, uint64_t first_seq, uint64_t head_seq, const char *head_hash,
+/* The head of the chain as somebody remembered it: the ledger, a line of the system's log, an anchor file. */
+struct audit_head {
+	uint64_t seq;
+	char hash[AUDIT_HASH_CHARS + 1];
+};
+#define AUDIT_META_HEAD "audit_head"	/* in the ledger: ledger_meta_get() */
+/* "SEQ HASH" or "SEQ:HASH", what follows is not looked at. -EINVAL. */
+int audit_head_parse(const char *text, struct audit_head *ret_head);
+
+/* Walks the whole chain. first_seq: the line it should begin with: 1, unless older files were moved away; 0: any.
+ * Each of the heads must be in it. -errno: could not. */
+int audit_files_verify(const char *where, uint64_t first_seq, const struct audit_head *heads, size_t nheads,
 		       audit_finding_fn fn, void *arg, struct audit_verified *ret_verified);
 
 #endif

@@ -40,6 +40,8 @@
  *    "transport":{"io_uring":bool,"io_uring_why":text,"passthrough":bool,"passthrough_why":text,"splice":bool,"libfuse":text},
  *    "lower":{"xattr":bool,"namespace":"trusted|user","handles":bool,"leases":bool,"birth_time":bool,"filesystem":text},
  *    "ledger":{"state":"ok|behind|failing|readonly","queued":N,"written":N,"dropped":N,"error":text|null},
+ *    "audit":{"state":"ok|failing|off"; unless off: "seq":N (of the last line),"written":N,"queued":N,"lost":N,"repeats":N,
+ *             "bytes":N,"error":text|null},
  *    "inodes":N,"descriptors":{"open":N,"limit":N},"writers":N,"closing":N,
  *    "locked":N,"refused":{op:N,...},"problems":[text,...]}       numbers since mount; problems: what needs a person
  * user.worm.explain:

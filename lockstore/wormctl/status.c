@@ -308,6 +308,26 @@ static void print_ledger(const json_t *mount)
 	putchar('\n');
 }
 
+static void print_audit(const json_t *mount)
+{
+	const json_t *audit = json_object_get(mount, "audit");
+
+	if (!audit)
+		return;		/* a daemon of an older version */
+	printf("  %-10s ", "audit log");
+	print_name(stdout, json_get_text(audit, "state"));
+	if (json_object_get(audit, "seq"))
+		printf(", %lld lines, %lld since the mount, %lld repeats counted, %lld waiting, %lld lost",
+		       (long long)json_get_int(audit, "seq"), (long long)json_get_int(audit, "written"),
+		       (long long)json_get_int(audit, "repeats"), (long long)json_get_int(audit, "queued"),
+		       (long long)json_get_int(audit, "lost"));
+	if (*json_get_text(audit, "error")) {
+		fputs(": ", stdout);
+		print_name(stdout, json_get_text(audit, "error"));
+	}
+	putchar('\n');
+}
+
 static void print_policy(const json_t *mount)
 {
 	const char *hold = json_get_text(mount, "hold");
@@ -386,6 +406,7 @@ static void print_mount(const json_t *mount)
 	print_transport(mount);
 	print_lower(mount);
 	print_ledger(mount);
+	print_audit(mount);
 	print_counters(mount);
 	print_problems(json_object_get(mount, "problems"));
 }

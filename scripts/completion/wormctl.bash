@@ -3,13 +3,13 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit extend hold release reindex errno-table'
+	local commands='list status commit extend hold release reindex audit errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from) ((i++)) ;;
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --since | --until | --path | --event | --head | --anchor | --file | --first) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -23,12 +23,12 @@ _wormctl()
 	case $prev in
 	--state) words='retained expired held' ;;
 	--uid) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
-	--hold | --expires-before | --rule) return ;;
+	--hold | --expires-before | --rule | --since | --until | --event | --head | --first | --path) return ;;
 	--state-dir)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return ;;
-	--key | --files-from) ;;
+	--key | --files-from | --anchor | --file) ;;
 	*)
 		case $command:$cur in
 		:-*) words='--state-dir --key --json --help --version' ;;
@@ -38,6 +38,8 @@ _wormctl()
 		commit:-* | extend:-* | hold:-* | release:-*)
 			words='--recursive --files-from --null --json --state-dir --help' ;;
 		reindex:-*) words='--json --state-dir --key --help' ;;
+		audit:-*) words='--since --until --uid --path --event --denied --head --anchor --file --first --json --state-dir --help' ;;
+		audit:*) [ "$nth" -gt 0 ] || words='show verify export' ;;
 		errno-table:*) words='--help' ;;
 		extend:*) [ "$nth" -gt 0 ] || words='30d 6mo 1y 7y 10y infinite' ;;
 		hold:* | release:*) [ "$nth" -gt 0 ] || return ;;

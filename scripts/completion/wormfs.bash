@@ -5,7 +5,7 @@ _wormfs()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local options='commit= retention= min= max= mode= hold= staging= staging_idle= sync= shared= state= key=
 		clock= passthrough= io_uring= splice= threads= uring_depth= descriptors= xattr= allow_other
-		no_allow_other ro noatime nodev nosuid noexec dev suid exec remount'
+		audit= audit_success= audit_failure= audit_rotate= audit_anchor= no_allow_other ro noatime nodev nosuid noexec dev suid exec remount'
 	local i list last name before values=''
 
 	COMPREPLY=()
@@ -25,9 +25,11 @@ _wormfs()
 		sync=*) values='follow close' ;;
 		shared=*) values='auto no yes' ;;
 		passthrough=* | io_uring=* | splice=*) values='auto no' ;;
+		audit=*) values='on off' ;;
+		audit_success=* | audit_failure=*) values='all none commit deny_*' ;;
 		xattr=*) values='auto trusted user' ;;
 		clock=*) values='wall file:' ;;
-		state=* | key=*)
+		state=* | key=* | audit_anchor=*)
 			compopt -o filenames
 			mapfile -t COMPREPLY < <(compgen -f -- "${last#*=}")
 			return ;;

@@ -87,10 +87,12 @@ static void note(void *arg, enum audit_finding finding, const struct audit_at *a
 
 static struct audit_verified verify_in(const char *where, uint64_t head_seq, const char *head_hash)
 {
+	struct audit_head head = { .seq = head_seq };
 	struct audit_verified v;
 
 	memset(&first, 0, sizeof(first));
-	CHECK_INT("the log can be verified", audit_files_verify(where, 1, head_seq, head_hash, note, NULL, &v), 0);
+	snprintf(head.hash, sizeof(head.hash), "%s", head_hash ? head_hash : "");
+	CHECK_INT("the log can be verified", audit_files_verify(where, 1, &head, head_seq != 0, note, NULL, &v), 0);
 	return v;
 }
 
@@ -135,7 +137,7 @@ static void test_a_line_says_who_did_what_to_which_file(void **state)
 	CHECK("and follows the first", strstr(line, json_string_value(json_object_get(json, "hash"))));
 	json_decref(json);
 	free(text);
-	CHECK_INT("it verifies", verify(2, NULL).findings, 0);
+	CHECK_INT("it verifies", verify(0, NULL).findings, 0);
 }
 
 static void test_events_have_names(void **state)
@@ -275,7 +277,7 @@ static void test_a_line_replaced_with_a_hash_that_fits_breaks_the_chain_behind_i
 	free(lines[1]);
 	lines[1] = line;
 	write_lines("abcd");
-	CHECK_INT("is found", verify(4, NULL).findings, 1);
+	CHECK_INT("is found", verify(0, NULL).findings, 1);
 	CHECK_INT("by the line behind it", first.line, 3);
 	CHECK_INT("as what it is", first.finding, AUDIT_UNCHAINED);
 	for (size_t i = 0; i < nlines; i++)
@@ -301,13 +303,13 @@ static void test_a_torn_last_line_is_kept_as_an_event_and_the_chain_goes_on(void
 
 	log_with(3);
 	append(AUDIT_FILE, "{\"seq\":4,\"clo\0\"", 15);
-	v = verify(3, NULL);
+	v = verify(0, NULL);
 	CHECK("it is seen", v.torn);
 	CHECK_INT("as torn, which is no tampering", v.findings, 0);
 	CHECK_INT("and where", first.line, 4);
 	log_with(1);
 	CHECK_INT("its bytes are counted", recovered.torn_bytes, 15);
-	v = verify(5, NULL);
+	v = verify(0, NULL);
 	CHECK_INT("all is well after the next start", v.findings, 0);
 	CHECK_INT("which wrote two lines", v.last_seq, 5);
 	CHECK("nothing is torn any more", !v.torn);
@@ -323,7 +325,7 @@ static void test_a_log_that_lost_its_end_says_so_for_ever(void **state)
 	struct audit_verified v;
 
 	log_with(6);
-	v = verify(6, NULL);
+	v = verify(0, NULL);
 	memcpy(hash, v.last_hash, sizeof(hash));
 	read_lines();
 	write_lines("abc");
@@ -332,7 +334,7 @@ static void test_a_log_that_lost_its_end_says_so_for_ever(void **state)
 	CHECK_INT("and at the next start", recovered.missing, 3);
 	put(audit, AUDIT_COMMIT, 0, "later");
 	audit_close(audit);
-	v = verify(8, NULL);
+	v = verify(0, NULL);
 	CHECK_INT("and ever after", v.findings, 1);
 	CHECK_INT("as a gap", first.finding, AUDIT_MISSING);
 	CHECK_INT("in front of the line that tells it", first.seq, 7);
@@ -401,23 +403,41 @@ static void test_a_log_that_is_rotated_is_one_chain(void **state)
 		CHECK_INT("a line", audit_put_sync(audit, &(struct audit_entry){ .event = AUDIT_MOUNT }), 0);
 	audit_close(audit);
 	CHECK("there are older files", access(path_in(dir, AUDIT_FILE ".3"), F_OK) == 0);
-	v = verify(40, NULL);
+	v = verify(0, NULL);
 	CHECK_INT("nothing is missing", v.findings, 0);
 	CHECK_INT("of all lines", v.lines, 40);
 	/* A kill between the rename and the new file. */
 	assert_int_equal(rename(path_in(dir, AUDIT_FILE), path_in(dir, AUDIT_FILE ".4711")), 0);
 	log_with(1);
-	v = verify(41, NULL);
+	v = verify(0, NULL);
 	CHECK_INT("the chain goes on", v.findings, 0);
 	CHECK_INT("by one line", v.last_seq, 41);
 	assert_int_equal(unlink(path_in(dir, AUDIT_FILE ".2")), 0);
-	v = verify(41, NULL);
+	v = verify(0, NULL);
 	CHECK_INT("a file that is gone is a gap", v.findings, 1);
 	CHECK_STR("seen in the next file", first.file, AUDIT_FILE ".3");
 	assert_int_equal(unlink(path_in(dir, AUDIT_FILE ".1")), 0);
-	CHECK_INT("old files moved away", verify(41, NULL).findings, 1);
-	CHECK_INT("are fine for who says so", audit_files_verify(dir, first.seq, 41, NULL, note, NULL, &v), 0);
+	CHECK_INT("old files moved away", verify(0, NULL).findings, 1);
+	CHECK_INT("are fine for who says so", audit_files_verify(dir, first.seq, NULL, 0, note, NULL, &v), 0);
 	CHECK_INT("likewise", v.findings, 0);
+	CHECK_INT("one file alone", audit_files_verify(path_in(dir, AUDIT_FILE ".4"), 0, NULL, 0, note, NULL, &v), 0);
+	CHECK("is a chain", v.findings == 0 && v.lines > 1);
+}
+
+static void test_heads_are_read_as_they_are_written(void **state)
+{
+	static const struct { const char *text; int want; } cases[] = {
+		{ "7:" AUDIT_NO_HASH, 0 }, { "7 " AUDIT_NO_HASH "\n", 0 }, { "7:" AUDIT_NO_HASH " 1795546800\n", 0 },
+		{ "0:" AUDIT_NO_HASH, -EINVAL }, { "7:abc", -EINVAL }, { "", -EINVAL }, { "seven:" AUDIT_NO_HASH, -EINVAL },
+		{ "7", -EINVAL },
+	};
+	struct audit_head head;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		CHECK_INT(cases[i].text, audit_head_parse(cases[i].text, &head), cases[i].want);
+		if (cases[i].want == 0)
+			CHECK("its parts", head.seq == 7 && strcmp(head.hash, AUDIT_NO_HASH) == 0);
+	}
 }
 
 static void test_a_log_that_is_moved_or_changed_meanwhile_says_so(void **state)
@@ -613,6 +633,7 @@ int main(void)
 		TEST(test_a_last_line_that_was_changed_is_said_at_the_next_start),
 		TEST(test_a_kill_at_any_time_leaves_a_log_that_verifies),
 		TEST(test_a_log_that_is_rotated_is_one_chain),
+		TEST(test_heads_are_read_as_they_are_written),
 		TEST(test_a_log_that_is_moved_or_changed_meanwhile_says_so),
 		TEST(test_T47_a_million_refusals_are_a_few_lines_and_none_is_lost),
 		TEST(test_many_threads_and_what_is_lost_is_told),

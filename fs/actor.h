@@ -1,0 +1,37 @@
+/* Who asks: noted where a request enters a thread (a FUSE handler, a control client), read where something is said
+ * about it. A thread that nobody entered works for the daemon itself. */
+#ifndef WORMFS_ACTOR_H
+#define WORMFS_ACTOR_H
+
+#include <fuse_lowlevel.h>
+#include <sys/types.h>
+
+#include "fs/wormfs.h"
+
+#define ACTOR_COMM_BYTES 16	/* TASK_COMM_LEN of Linux, with the NUL */
+
+struct actor {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;	/* a thread's, as the daemon sees it; 0: of another PID namespace, or the kernel itself */
+};
+
+void actor_set(uid_t uid, gid_t gid, pid_t pid);
+/* The peer of a UNIX socket, for the rest of this thread's life. */
+void actor_set_peer(int fd);
+struct actor actor_get(void);
+
+/* The command's name, "" when it is not known. A pid that was asked within the last second costs no system call.
+ * Ask before the reply: the process waits for it, and cannot be gone. Lives until this thread asks again. */
+const char *actor_comm(void);
+
+/* For handlers that change something or may be refused: the daemon's object, and the caller is noted. */
+static inline struct wormfs *wormfs_for(fuse_req_t req)
+{
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+
+	actor_set(ctx->uid, ctx->gid, ctx->pid);
+	return fuse_req_userdata(req);
+}
+
+#endif
