@@ -1,7 +1,8 @@
-/* All of it is the thread's own: no lock. */
+/* The caller is the thread's own. The names are shared: libfuse ends and begins threads all the time. */
 #include "fs/actor.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,13 +10,14 @@
 #include <time.h>
 #include <unistd.h>
 
-#define KNOWN 8		/* commands a thread remembers */
+#define KNOWN 64	/* commands that are remembered, by pid */
 #define FRESH_S 1	/* a pid may run another program after that */
 
 static _Thread_local struct actor current;
 static _Thread_local bool entered;
 
-static _Thread_local struct {
+static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;	/* held for a look only */
+static struct {
 	pid_t pid;
 	time_t read_s;
 	char comm[ACTOR_COMM_BYTES];
@@ -60,19 +62,35 @@ static void read_comm(pid_t pid, char comm[ACTOR_COMM_BYTES])
 	comm[strcspn(comm, "\n")] = '\0';
 }
 
-const char *actor_comm(void)
+static bool is_known(pid_t pid, time_t now_s, char comm[ACTOR_COMM_BYTES])
+{
+	unsigned i = (unsigned)pid % KNOWN;
+	bool fresh;
+
+	pthread_mutex_lock(&known_lock);
+	fresh = known[i].pid == pid && now_s - known[i].read_s <= FRESH_S;
+	if (fresh)
+		memcpy(comm, known[i].comm, ACTOR_COMM_BYTES);
+	pthread_mutex_unlock(&known_lock);
+	return fresh;
+}
+
+void actor_comm(char ret_comm[ACTOR_COMM_BYTES])
 {
 	pid_t pid = entered ? current.pid : getpid();
 	unsigned i = (unsigned)pid % KNOWN;
 	struct timespec now;
 
+	ret_comm[0] = '\0';
 	if (pid <= 0)
-		return "";
+		return;
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	if (known[i].pid != pid || now.tv_sec - known[i].read_s > FRESH_S) {
-		read_comm(pid, known[i].comm);
-		known[i].pid = pid;
-		known[i].read_s = now.tv_sec;
-	}
-	return known[i].comm;
+	if (is_known(pid, now.tv_sec, ret_comm))
+		return;
+	read_comm(pid, ret_comm);
+	pthread_mutex_lock(&known_lock);
+	known[i].pid = pid;
+	known[i].read_s = now.tv_sec;
+	memcpy(known[i].comm, ret_comm, ACTOR_COMM_BYTES);
+	pthread_mutex_unlock(&known_lock);
 }

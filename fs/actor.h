@@ -22,8 +22,8 @@ void actor_set_peer(int fd);
 struct actor actor_get(void);
 
 /* The command's name, "" when it is not known. A pid that was asked within the last second costs no system call.
- * Ask before the reply: the process waits for it, and cannot be gone. Lives until this thread asks again. */
-const char *actor_comm(void);
+ * Ask before the reply: the process waits for it, and cannot be gone. */
+void actor_comm(char ret_comm[ACTOR_COMM_BYTES]);
 
 /* For handlers that change something or may be refused: the daemon's object, and the caller is noted. */
 static inline struct wormfs *wormfs_for(fuse_req_t req)

@@ -37,24 +37,26 @@ static const enum audit_event denials[GUARD_OPS] = {
 
 /* ---- entries ---- */
 
-static void fill_actor(struct audit_entry *entry)
+/* `comm` has to live as long as the entry. */
+static void fill_actor(struct audit_entry *entry, char comm[ACTOR_COMM_BYTES])
 {
 	struct actor actor = actor_get();
 
 	entry->uid = actor.uid;
 	entry->gid = actor.gid;
 	entry->pid = actor.pid;
-	entry->comm = actor_comm();
+	actor_comm(comm);
+	entry->comm = comm;
 }
 
 /* `path` NULL: found out here. */
 static int put_file_locked(struct wormfs *fs, struct inode *ino, const char *path, struct audit_entry *entry, bool sync)
 {
+	char comm[ACTOR_COMM_BYTES], *found = NULL;
 	struct file_key key;
-	char *found = NULL;
 	int r = 0;
 
-	fill_actor(entry);
+	fill_actor(entry, comm);
 	if (!path && inode_path(fs, ino, &found) == 0)
 		path = found;
 	entry->path = path;
@@ -128,13 +130,13 @@ int trail_before_locked(struct wormfs *fs, struct inode *ino, enum audit_event e
 
 void trail_note(struct wormfs *fs, enum audit_event event, int result, const char *format, ...)
 {
-	char detail[PATH_MAX];
+	char detail[PATH_MAX], comm[ACTOR_COMM_BYTES];
 	struct audit_entry entry = { .event = event, .result = result, .detail = detail };
 	va_list ap;
 
 	if (!audit_wants(fs->audit, event, result))
 		return;
-	fill_actor(&entry);
+	fill_actor(&entry, comm);
 	va_start(ap, format);
 	vsnprintf(detail, sizeof(detail), format, ap);
 	va_end(ap);

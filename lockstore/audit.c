@@ -657,8 +657,7 @@ static void *run(void *arg)
 		pthread_mutex_unlock(&audit->lock);
 		r = work(audit, stopping);
 		now_ns = ns_of(CLOCK_BOOTTIME);
-		if (r == 0 && !audit->unsynced &&
-		    (stopping || now_ns - audit->anchored_ns >= AUDIT_ANCHOR_S * NS || audit->seq - audit->anchored_seq >= AUDIT_ANCHOR_LINES))
+		if (r == 0 && !audit->unsynced && (stopping || now_ns - audit->anchored_ns >= AUDIT_ANCHOR_S * NS))
 			anchor(audit, now_ns);
 		pthread_mutex_lock(&audit->lock);
 		more = audit->count > 0;

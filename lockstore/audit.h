@@ -28,8 +28,7 @@
 #define AUDIT_LINGER_MS 20
 #define AUDIT_SYNC_MS 500
 #define AUDIT_REPEAT_S 10		/* repeats of a refusal within so many seconds are one line */
-#define AUDIT_ANCHOR_S 5		/* anchor() is called at most so often, after AUDIT_ANCHOR_LINES at once, and at close */
-#define AUDIT_ANCHOR_LINES 1000
+#define AUDIT_ANCHOR_S 5		/* anchor() is called at most so often, and at close */
 
 #define AUDIT_SET(event) (UINT64_C(1) << (event))
 #define AUDIT_ALL (AUDIT_SET(AUDIT_EVENTS) - 1)

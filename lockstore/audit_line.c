@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <openssl/evp.h>
-#include <stdio.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -62,171 +62,253 @@ static unsigned utf8_len(const unsigned char *p)
 	return n;
 }
 
-/* A JSON string, or null. *ret_lossy: some bytes were no UTF-8. */
-static void put_string(FILE *out, const char *text, bool *ret_lossy)
+/* The put_ functions write at `out`, where format_bound() has made room, and return what comes after. */
+
+static char *put(char *out, const char *text)
+{
+	return stpcpy(out, text);
+}
+
+static char *put_u64(char *out, uint64_t n)
+{
+	char digits[20];
+	unsigned len = 0;
+
+	do
+		digits[len++] = '0' + n % 10;
+	while ((n /= 10) != 0);
+	while (len)
+		*out++ = digits[--len];
+	return out;
+}
+
+static char *put_padded(char *out, unsigned n, unsigned width)
+{
+	for (unsigned i = width; i > 0; i--, n /= 10)
+		out[i - 1] = '0' + n % 10;
+	return out + width;
+}
+
+static char *put_hex(char *out, const uint8_t *bytes, size_t len)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < len; i++) {
+		*out++ = hex[bytes[i] >> 4];
+		*out++ = hex[bytes[i] & 15];
+	}
+	return out;
+}
+
+/* A JSON string, or null; at most 6 bytes for each and 2. *ret_lossy: some bytes were no UTF-8. */
+static char *put_string(char *out, const char *text, bool *ret_lossy)
 {
 	const unsigned char *p = (const unsigned char *)text;
 	unsigned n;
 
-	if (!text || !*text) {
-		fputs("null", out);
-		return;
-	}
-	putc('"', out);
+	if (!text || !*text)
+		return put(out, "null");
+	*out++ = '"';
 	for (; *p; p += n ? n : 1) {
 		n = utf8_len(p);
 		if (n == 0) {
-			fputs("\\ufffd", out);
+			out = put(out, "\\ufffd");
 			if (ret_lossy)
 				*ret_lossy = true;
 		} else if (*p == '"' || *p == '\\') {
-			putc('\\', out);
-			putc(*p, out);
+			*out++ = '\\';
+			*out++ = *p;
 		} else if (*p < 0x20 || *p == 0x7f) {
-			fprintf(out, "\\u%04x", *p);
+			out = put(out, "\\u00");
+			out = put_hex(out, p, 1);
 		} else {
-			fwrite(p, 1, n, out);
+			memcpy(out, p, n);
+			out += n;
 		}
 	}
-	putc('"', out);
+	*out++ = '"';
+	return out;
 }
 
-static int put_path(FILE *out, const char *path)
+static int put_path(char **out, const char *path)
 {
 	bool lossy = false;
 	char *encoded;
 	int r;
 
-	fputs(",\"path\":", out);
+	*out = put(*out, ",\"path\":");
 	if (path && !*path) {
-		fputs("\"\"", out);	/* the share's root */
+		*out = put(*out, "\"\"");	/* the share's root */
 		return 0;
 	}
-	put_string(out, path, &lossy);
+	*out = put_string(*out, path, &lossy);
 	if (!lossy)
 		return 0;
 	r = control_path_encode(path, &encoded);
 	if (r < 0)
 		return r;
-	fputs(",\"path_encoded\":", out);
-	put_string(out, encoded, NULL);
+	*out = put(*out, ",\"path_encoded\":");
+	*out = put_string(*out, encoded, NULL);
 	free(encoded);
 	return 0;
 }
 
-static void put_time(FILE *out, int64_t t_s, int ms)
+static char *put_time(char *out, int64_t t_s, int ms)
 {
 	time_t t = t_s;
 	struct tm tm;
 
-	if (!gmtime_r(&t, &tm)) {
-		fputs("null", out);
-		return;
+	if (!gmtime_r(&t, &tm) || tm.tm_year < -1900 || tm.tm_year > 9999 - 1900)
+		return put(out, "null");
+	*out++ = '"';
+	out = put_padded(out, tm.tm_year + 1900, 4);
+	*out++ = '-';
+	out = put_padded(out, tm.tm_mon + 1, 2);
+	*out++ = '-';
+	out = put_padded(out, tm.tm_mday, 2);
+	*out++ = 'T';
+	out = put_padded(out, tm.tm_hour, 2);
+	*out++ = ':';
+	out = put_padded(out, tm.tm_min, 2);
+	*out++ = ':';
+	out = put_padded(out, tm.tm_sec, 2);
+	if (ms >= 0) {
+		*out++ = '.';
+		out = put_padded(out, ms, 3);
 	}
-	fprintf(out, "\"%04d-%02d-%02dT%02d:%02d:%02d", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-		tm.tm_sec);
-	if (ms >= 0)
-		fprintf(out, ".%03d", ms);
-	fputs("Z\"", out);
+	return put(out, "Z\"");
 }
 
-static void put_key(FILE *out, const struct file_key *key)
+static char *put_key(char *out, const struct file_key *key)
 {
-	fputs(",\"key\":", out);
-	if (!key || key->len == 0) {
-		fputs("null", out);
-		return;
-	}
-	putc('"', out);
-	for (unsigned i = 0; i < key->len; i++)
-		fprintf(out, "%02x", key->bytes[i]);
-	putc('"', out);
+	if (!key || key->len == 0)
+		return put(out, ",\"key\":null");
+	out = put(out, ",\"key\":\"");
+	out = put_hex(out, key->bytes, key->len);
+	*out++ = '"';
+	return out;
 }
 
-static void put_result(FILE *out, int result)
+static char *put_result(char *out, int result)
 {
 	const char *name = result == 0 ? "OK" : strerrorname_np(-result);
 
-	if (name)
-		fprintf(out, ",\"result\":\"%s\"", name);
-	else
-		fprintf(out, ",\"result\":\"errno %d\"", -result);
+	out = put(out, ",\"result\":\"");
+	if (name) {
+		out = put(out, name);
+	} else {
+		out = put(out, "errno ");
+		out = put_u64(out, -result);
+	}
+	*out++ = '"';
+	return out;
+}
+
+/* A number, or null for 0. */
+static char *put_number(char *out, const char *field, uint64_t n)
+{
+	out = put(out, field);
+	return n ? put_u64(out, n) : put(out, "null");
 }
 
 /* ---- lines ---- */
+
+static pthread_once_t sha256_once = PTHREAD_ONCE_INIT;
+static EVP_MD *sha256;		/* looking it up costs as much as hashing a line; never freed */
+
+static void fetch_sha256(void)
+{
+	sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
 
 static int hash_of(const char *bytes, size_t len_bytes, char ret_hash[AUDIT_HASH_CHARS + 1])
 {
 	unsigned char digest[EVP_MAX_MD_SIZE];
 	unsigned n;
 
-	if (!EVP_Digest(bytes, len_bytes, digest, &n, EVP_sha256(), NULL))
+	pthread_once(&sha256_once, fetch_sha256);
+	if (!sha256 || !EVP_Digest(bytes, len_bytes, digest, &n, sha256, NULL) || n != AUDIT_HASH_CHARS / 2)
 		return -EIO;
-	for (unsigned i = 0; i < AUDIT_HASH_CHARS / 2; i++)
-		sprintf(ret_hash + 2 * i, "%02x", digest[i]);
+	*put_hex(ret_hash, digest, n) = '\0';
 	return 0;
 }
 
-static int put_body(FILE *out, uint64_t seq, const struct audit_times *times, const struct audit_entry *entry, uint64_t count,
+static size_t length_of(const char *text)
+{
+	return text ? strlen(text) : 0;
+}
+
+/* Of the path: 6 a byte as a string, and encoded 3 a byte, of which any may be escaped. */
+static size_t format_bound(const struct audit_entry *entry)
+{
+	return 1024 + 12 * length_of(entry->path) + 6 * (length_of(entry->comm) + length_of(entry->detail)) +
+	       2 * (entry->key ? entry->key->len : 0);
+}
+
+static int put_body(char **ret_out, uint64_t seq, const struct audit_times *times, const struct audit_entry *entry, uint64_t count,
 		    const char *prev)
 {
+	char *out = *ret_out;
 	int r;
 
-	fprintf(out, SEQ_FIELD "%llu,\"clock\":", (unsigned long long)seq);
-	put_time(out, times->clock_s, -1);
-	fputs(",\"wall\":", out);
-	put_time(out, times->wall_ns / 1000000000, (int)(times->wall_ns / 1000000 % 1000));
-	fprintf(out, ",\"boot\":%lld.%03d,\"uid\":%u,\"gid\":%u,\"pid\":", (long long)(times->boot_ns / 1000000000),
-		(int)(times->boot_ns / 1000000 % 1000), entry->uid, entry->gid);
-	if (entry->pid)
-		fprintf(out, "%d", entry->pid);
-	else
-		fputs("null", out);
-	fputs(",\"comm\":", out);
-	put_string(out, entry->comm, NULL);
-	fprintf(out, ",\"event\":\"%s\"", audit_event_name(entry->event));
-	r = put_path(out, entry->path);
+	out = put(out, SEQ_FIELD);
+	out = put_u64(out, seq);
+	out = put(out, ",\"clock\":");
+	out = put_time(out, times->clock_s, -1);
+	out = put(out, ",\"wall\":");
+	out = put_time(out, times->wall_ns / 1000000000, (int)(times->wall_ns / 1000000 % 1000));
+	out = put(out, ",\"boot\":");
+	out = put_u64(out, times->boot_ns / 1000000000);
+	*out++ = '.';
+	out = put_padded(out, times->boot_ns / 1000000 % 1000, 3);
+	out = put(out, ",\"uid\":");
+	out = put_u64(out, entry->uid);
+	out = put(out, ",\"gid\":");
+	out = put_u64(out, entry->gid);
+	out = put_number(out, ",\"pid\":", entry->pid);
+	out = put(out, ",\"comm\":");
+	out = put_string(out, entry->comm, NULL);
+	out = put(out, ",\"event\":\"");
+	out = put(out, audit_event_name(entry->event));
+	*out++ = '"';
+	r = put_path(&out, entry->path);
 	if (r < 0)
 		return r;
-	put_key(out, entry->key);
-	if (entry->serial)
-		fprintf(out, ",\"serial\":%llu", (unsigned long long)entry->serial);
-	else
-		fputs(",\"serial\":null", out);
-	put_result(out, entry->result);
-	fputs(",\"detail\":", out);
-	put_string(out, entry->detail, NULL);
-	fprintf(out, ",\"count\":%llu" PREV_FIELD "%s\"", (unsigned long long)count, prev);
+	out = put_key(out, entry->key);
+	out = put_number(out, ",\"serial\":", entry->serial);
+	out = put_result(out, entry->result);
+	out = put(out, ",\"detail\":");
+	out = put_string(out, entry->detail, NULL);
+	out = put(out, ",\"count\":");
+	out = put_u64(out, count);
+	out = put(out, PREV_FIELD);
+	out = put(out, prev);
+	*out++ = '"';
+	*ret_out = out;
 	return 0;
 }
 
 int audit_line_format(uint64_t seq, const struct audit_times *times, const struct audit_entry *entry, uint64_t count,
 		      const char *prev, char **ret_line, size_t *ret_len_bytes, char ret_hash[AUDIT_HASH_CHARS + 1])
 {
-	char *line = NULL, hash[AUDIT_HASH_CHARS + 1];
-	size_t len;
-	FILE *out;
+	char *line = malloc(format_bound(entry)), *out = line, hash[AUDIT_HASH_CHARS + 1];
 	int r;
 
-	out = open_memstream(&line, &len);
-	if (!out)
+	if (!line)
 		return -ENOMEM;
-	r = put_body(out, seq, times, entry, count, prev);
-	if (fflush(out) != 0)
-		r = -ENOMEM;
+	r = put_body(&out, seq, times, entry, count, prev);
 	if (r == 0)
-		r = hash_of(line, len, hash);
-	if (r == 0)
-		fprintf(out, HASH_FIELD "%s\"}\n", hash);
-	if (fclose(out) != 0 && r == 0)
-		r = -ENOMEM;
+		r = hash_of(line, out - line, hash);
 	if (r < 0) {
 		free(line);
 		return r;
 	}
+	out = put(out, HASH_FIELD);
+	out = put(out, hash);
+	out = put(out, "\"}\n");
 	memcpy(ret_hash, hash, sizeof(hash));
 	*ret_line = line;
-	*ret_len_bytes = len;
+	*ret_len_bytes = out - line;
 	return 0;
 }
 
