@@ -21,6 +21,7 @@
 #include "fs/log.h"
 #include "fs/request.h"
 #include "fs/state.h"
+#include "fs/timekeeper.h"
 #include "lockstore/audit.h"
 #include "lockstore/control.h"
 #include "lockstore/reindex.h"
@@ -190,6 +191,31 @@ static json_t *verb_release(struct client *client, json_t *request, struct inode
 	return r < 0 ? answer_error(r, audit_refusal(client->fs)) : answer_ok();
 }
 
+static json_t *verb_clock_accept(struct client *client, json_t *request, struct inode *ino)
+{
+	const char *reason = json_string_value(json_object_get(request, "reason"));
+	char now[RETENTION_TEXT_BYTES];
+	int64_t gained_s;
+	int r;
+
+	if (!reason || !*reason)
+		return answer_error(-EINVAL, "\"reason\" is missing: it goes to the audit log");
+	r = timekeeper_accept(client->fs, reason, &gained_s);
+	switch (r) {
+	case 0:
+		log_info("uid %u moved the clock forward by %lld s", client->uid, (long long)gained_s);
+		retention_format_until(clock_source_now_s(client->fs->clock), now);
+		return json_pack("{s:b, s:I, s:s}", "ok", 1, "gained", (json_int_t)gained_s, "now", now);
+	case -EALREADY:
+		return answer_error(r, "the clock is not behind the system's date, and it never goes back");
+	case -EOPNOTSUPP:
+		return answer_error(r, "this mount has no clock of its own (-o clock)");
+	case -EPERM:
+		return answer_error(r, "in compliance mode the system's date is taken over only while the kernel says that it is synchronised (NTP)");
+	}
+	return answer_error(r, audit_refusal(client->fs));
+}
+
 static json_t *verb_sync(struct client *client, json_t *request, struct inode *ino)
 {
 	int r;
@@ -236,6 +262,7 @@ static const struct verb verbs[] = {
 	{ "extend", true, verb_extend },
 	{ "hold", true, verb_hold },
 	{ "release", true, verb_release },
+	{ "clock_accept", false, verb_clock_accept },
 	{ "sync", false, verb_sync },
 	{ "reindex", false, verb_reindex },
 };

@@ -10,6 +10,7 @@
 #include "fs/descriptor.h"
 #include "fs/lock.h"
 #include "fs/log.h"
+#include "fs/timekeeper.h"
 #include "fs/trail.h"
 
 #define SWEEP_MS 1000
@@ -120,7 +121,7 @@ static int64_t idle_s(struct wormfs *fs, const struct ledger_pending *pending, s
 {
 	struct file_key key;
 	struct inode *ino;
-	int64_t btime_ns, now_s = clock_source_now_s(fs->clock);
+	int64_t btime_ns, now_s = clock_source_file_now_s(fs->clock);
 	int fd, r;
 
 	r = inode_walk(fs, pending->path, &ino);
@@ -219,6 +220,7 @@ static void *linger_thread(void *arg)
 		if (now_ms() >= sweep_at) {
 			sweep(fs);
 			trail_tick(fs);
+			timekeeper_tick(fs);
 			sweep_at = now_ms() + SWEEP_MS;
 		}
 	}

@@ -24,6 +24,7 @@
 #include "fs/session.h"
 #include "fs/staging.h"
 #include "fs/state.h"
+#include "fs/timekeeper.h"
 #include "fs/trail.h"
 #include "lockstore/leaf_mutex.h"
 #include "lockstore/reindex.h"
@@ -319,6 +320,7 @@ static int serve(struct wormfs *fs, int ready_fd)
 	log_init(!fs->opt.foreground, fs->opt.debug);
 	fs->state_made = 0;	/* it is a share now */
 	trail_mounted(fs);
+	timekeeper_mounted(fs);
 	tell_parent(ready_fd);
 	reindexing = state_needs_reindex(fs) && pthread_create(&reindexer, NULL, reindex_thread, fs) == 0;
 	r = session_loop(fs);

@@ -269,7 +269,8 @@ static const struct option_row rows[] = {
 	{ "state", "DIR", "where ledger, key and control socket live [/var/lib/wormfs/ID as root,\n"
 	  "$XDG_STATE_HOME/wormfs/ID otherwise; ID is kept on the share]", STRING(state) },
 	{ "key", "FILE", "32 bytes, mode 0600; gateways of one share use the same [STATE/key]", STRING(key) },
-	{ "clock", "wall|file:PATH", "file: wall time plus the seconds in PATH; for tests, not in compliance mode [wall]", STRING(clock) },
+	{ "clock", "own|wall|file:PATH", "own: nobody ends retention by setting the system's date; wall: that date, file: plus\n"
+	  "the seconds in PATH; these two for tests and CI, not in compliance mode [own]", STRING(clock) },
 	{ "audit", "on|off", "a chained line for each change and each refusal in STATE/audit.log; with commit=never\n"
 	  "there is none [on]", set_audit, 0 },
 	{ "audit_success", "EVENT:EVENT...", "which events are written when they succeed: names or globs, see wormfs(8), all,\n"
@@ -414,7 +415,7 @@ static int check(struct options *o)
 		complain("mode=compliance needs a retention that says when it ends: a period, a date or infinite");
 		return -EINVAL;
 	}
-	if (o->mode == WORM_COMPLIANCE && o->clock && strcmp(o->clock, "wall") != 0) {
+	if (o->mode == WORM_COMPLIANCE && o->clock && strcmp(o->clock, "own") != 0) {
 		complain("clock=%s can be moved: it cannot be used with mode=compliance", o->clock);
 		return -EINVAL;
 	}

@@ -13,6 +13,7 @@
 #include "fs/pin.h"
 #include "fs/staging.h"
 #include "fs/state.h"
+#include "fs/timekeeper.h"
 #include "lockstore/audit.h"
 #include "lockstore/control.h"
 
@@ -278,8 +279,7 @@ static json_t *problems_json(struct wormfs *fs)
 			 (unsigned long long)pending);
 		json_array_append_new(list, json_string(text));
 	}
-	if (fs->opt.clock && strcmp(fs->opt.clock, "wall") != 0)
-		json_array_append_new(list, json_string("the clock can be moved (-o clock=file:PATH): for tests only"));
+	timekeeper_add_problems(fs, list);
 	add_audit_problems(fs, list);
 	if (!fs->lower.xattr)
 		json_array_append_new(list, json_string("the share has no xattrs: locks are only in the ledger, and every close waits for it"));
@@ -338,12 +338,13 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 	json = configuration_json(fs);
 	if (!json)
 		return -EILSEQ;		/* a path that is not UTF-8 cannot be put into JSON */
-	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o}",
+	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o}",
 			 "transport", "io_uring", fs->io_uring, "io_uring_why", fs->io_uring_why, "passthrough", fs->passthrough,
 			 "passthrough_why", fs->passthrough_why, "splice", fs->splice, "libfuse", fuse_pkgversion(),
 			 "lower", "xattr", fs->lower.xattr, "namespace", fs->ns == LOWER_TRUSTED ? "trusted" : "user", "handles",
 			 fs->lower.handles, "leases", fs->lower.leases, "birth_time", fs->lower.birth_time, "filesystem", fs->lower.filesystem,
-			 "ledger", ledger_json(fs), "audit", audit_json(fs), "inodes", (json_int_t)inode_table_count(fs),
+			 "ledger", ledger_json(fs), "audit", audit_json(fs), "clock_state",
+			 timekeeper_json(fs), "inodes", (json_int_t)inode_table_count(fs),
 			 "descriptors", "open", (int)descriptor_count(fs), "limit", (int)fs->opt.descriptors,
 			 "writers", (int)atomic_load(&fs->n_writers), "closing", (int)atomic_load(&fs->n_closing),
 			 "locked", (json_int_t)atomic_load(&fs->n_locked), "refused", refused_json(fs), "problems", problems_json(fs));

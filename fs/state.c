@@ -15,14 +15,17 @@
 #include <unistd.h>
 
 #include "fs/log.h"
+#include "fs/timekeeper.h"
 #include "lockstore/audit.h"
+#include "lockstore/own_clock.h"
 #include "lockstore/reindex.h"
 
 #define PREDECESSOR_MS 3000
 #define STATE_LOCK "lock"
 #define STATE_KEY "key"
 
-enum { MADE_DIR = 1, MADE_LOCK = 2, MADE_LEDGER = 4, MADE_KEY = 8, MADE_JOURNAL = 16, MADE_ID = 32, MADE_AUDIT = STATE_MADE_AUDIT };
+enum { MADE_DIR = 1, MADE_LOCK = 2, MADE_LEDGER = 4, MADE_KEY = 8, MADE_JOURNAL = 16, MADE_ID = 32, MADE_AUDIT = STATE_MADE_AUDIT,
+       MADE_CLOCK = STATE_MADE_CLOCK };
 
 void complain(const char *format, ...)
 {
@@ -339,7 +342,7 @@ void state_undo(struct wormfs *fs)
 	} files[] = {
 		{ MADE_LEDGER, LEDGER_FILE }, { MADE_LEDGER, LEDGER_FILE "-wal" }, { MADE_LEDGER, LEDGER_FILE "-shm" },
 		{ MADE_KEY, STATE_KEY }, { MADE_JOURNAL, JOURNAL_FILE }, { MADE_LOCK, STATE_LOCK },
-		{ MADE_AUDIT, AUDIT_FILE },
+		{ MADE_AUDIT, AUDIT_FILE }, { MADE_CLOCK, OWN_CLOCK_FILE },
 	};
 	char path[PATH_MAX];
 
@@ -377,11 +380,9 @@ int state_open(struct wormfs *fs)
 		complain("cannot open the journal '%s/" JOURNAL_FILE "': %s", fs->state_dir, strerror(-r));
 		return r;
 	}
-	r = clock_source_open(fs->opt.clock, &fs->clock);
-	if (r < 0) {
-		complain("cannot use clock=%s: %s", fs->opt.clock, strerror(-r));
+	r = timekeeper_open(fs, share_is_new);
+	if (r < 0)
 		return r;
-	}
 	if (share_is_new && fs->lower.xattr) {
 		r = lower_setxattr(fs->root_fd, lower_xattr_share(fs->ns), fs->share_id, strlen(fs->share_id), 0);
 		if (r < 0 && !(r == -EROFS && fs->opt.ro)) {
@@ -399,9 +400,9 @@ void state_close(struct wormfs *fs, bool clean)
 	if (fs->ledger && clean && ledger_meta_set(fs->ledger, "mounted", "") < 0)
 		log_warning("cannot note the clean end in the ledger: %s, the next mount looks for missing rows", ledger_error(fs->ledger));
 	journal_close(fs->journal);
+	timekeeper_close(fs);
 	record_key_close(fs->key);
 	ledger_close(fs->ledger);
-	clock_source_close(fs->clock);
 	if (fs->state_lock_fd > 0)
 		close(fs->state_lock_fd);
 }

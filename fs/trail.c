@@ -57,12 +57,12 @@ static int put_file_locked(struct wormfs *fs, struct inode *ino, const char *pat
 	int r = 0;
 
 	fill_actor(entry, comm);
-	if (!path && inode_path(fs, ino, &found) == 0)
+	if (!path && ino && inode_path(fs, ino, &found) == 0)
 		path = found;
 	entry->path = path;
-	if (inode_key(fs, ino, &key) == 0)
+	if (ino && inode_key(fs, ino, &key) == 0)
 		entry->key = &key;
-	if (ino->rec)
+	if (ino && ino->rec)
 		entry->serial = ino->rec->serial;
 	if (sync)
 		r = audit_put_sync(fs->audit, entry);

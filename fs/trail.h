@@ -25,7 +25,7 @@ void trail_refused_locked(struct wormfs *fs, struct inode *ino, enum guard_op op
 void trail_file_locked(struct wormfs *fs, struct inode *ino, enum audit_event event, int result, const char *format, ...)
 	__attribute__((format(printf, 5, 6)));
 /* Before something is done by privilege: 0 when the line is on stable storage; else the request must be refused with
- * the error. Waits for the disk. When the deed fails after all, say that with trail_file_locked(). */
+ * the error. `ino` NULL: it has to do with no file. Waits for the disk. When the deed fails after all, say that with trail_file_locked(). */
 int trail_before_locked(struct wormfs *fs, struct inode *ino, enum audit_event event, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 /* What has to do with no file. */

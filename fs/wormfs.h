@@ -2,7 +2,7 @@
  * after `ready` only the fields that name a lock change.
  *
  * Lock order: rename_lock, then inode.lock (two of them: by address), then one of the leaves: the inode
- * table's shards, names_lock, the descriptor cache, the ledger, the journal. No lock is held across
+ * table's shards, names_lock, the descriptor cache, the ledger, the journal, the audit queue, the clock. No lock is held across
  * fuse_reply_*(): after the reply a FORGET may come. */
 #ifndef WORMFS_WORMFS_H
 #define WORMFS_WORMFS_H
@@ -30,6 +30,7 @@ struct linger;
 struct control;
 struct audit;
 struct trail;
+struct timekeeper;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
 struct lower_features {
@@ -73,6 +74,7 @@ struct wormfs {
 	struct control *control;
 	struct audit *audit;	/* NULL: switched off */
 	struct trail *trail;
+	struct timekeeper *timekeeper;
 	int64_t last_mounted_s;	/* wall time: start of the daemon before this one, 0: none */
 	int state_lock_fd;	/* flock(2) */
 	unsigned state_made;	/* what this start made, to be taken away if it fails (state.c) */

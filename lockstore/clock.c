@@ -1,4 +1,4 @@
-/* The wall clock, or the wall clock moved by what a file says. The file is read at every question, so
+/* A clock of its own, the wall clock, or the wall clock moved by what a file says. The file is read at every question, so
  * that a test can move time while the daemon runs; what it says wrongly moves nothing. */
 #include "lockstore/clock.h"
 
@@ -11,9 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lockstore/own_clock.h"
+
 struct clock_source {
 	char *name;	/* all of it is constant after open */
-	const char *path;	/* inside name; NULL: wall */
+	const char *path;	/* inside name; NULL: wall, or own */
+	struct own_clock *own;
 };
 
 /* -EINVAL: no signed decimal (a newline may follow). */
@@ -95,11 +98,37 @@ void clock_source_close(struct clock_source *clock)
 {
 	if (!clock)
 		return;
+	own_clock_close(clock->own);
 	free(clock->name);
 	free(clock);
 }
 
+int clock_source_open_own(struct own_clock *own, struct clock_source **ret_clock)
+{
+	struct clock_source *clock = calloc(1, sizeof(*clock));
+
+	if (clock)
+		clock->name = strdup("own");
+	if (!clock || !clock->name) {
+		free(clock);
+		return -ENOMEM;
+	}
+	clock->own = own;
+	*ret_clock = clock;
+	return 0;
+}
+
+struct own_clock *clock_source_own(struct clock_source *clock)
+{
+	return clock->own;
+}
+
 int64_t clock_source_now_s(struct clock_source *clock)
+{
+	return clock->own ? own_clock_now_s(clock->own) : clock_source_file_now_s(clock);
+}
+
+int64_t clock_source_file_now_s(struct clock_source *clock)
 {
 	struct timespec now;
 	int64_t offset, moved;

@@ -27,6 +27,9 @@
  *      {"verb":"extend","path":P,"until":T}          answer has "until"
  *      {"verb":"hold","path":P,"case":C}             EEXIST: has it already. Any committed file; others EINVAL
  *      {"verb":"release","path":P,"case":C}          ENOENT: has it not
+ *      {"verb":"clock_accept","reason":T}            answer has "gained" (seconds) and "now". EALREADY: the clock is not
+ *                                                    behind the system's date; EPERM: compliance mode, and the date is
+ *                                                    not synchronised; EOPNOTSUPP: not a clock of its own
  *      {"verb":"sync"}                               answers when the ledger has everything done before
  *      {"verb":"reindex"}                            answer has "stats" (names of struct reindex_stats)
  *    "by": the peer's uid is taken from the socket, never from the request.
@@ -42,6 +45,8 @@
  *    "ledger":{"state":"ok|behind|failing|readonly","queued":N,"written":N,"dropped":N,"error":text|null},
  *    "audit":{"state":"ok|failing|off"; unless off: "seq":N (of the last line),"written":N,"queued":N,"lost":N,"repeats":N,
  *             "bytes":N,"error":text|null},
+ *    "clock_state":{"state":"ok|skewed|movable","system":RFC3339,"behind":N (seconds that the system's date is ahead of
+ *             "now"),"budget":N|null (seconds it may still be believed),"synchronised":bool (says the kernel)},
  *    "inodes":N,"descriptors":{"open":N,"limit":N},"writers":N,"closing":N,
  *    "locked":N,"refused":{op:N,...},"problems":[text,...]}       numbers since mount; problems: what needs a person
  * user.worm.explain:

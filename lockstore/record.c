@@ -21,7 +21,7 @@
 #include <openssl/params.h>
 
 #define MAC_OFFSET 48
-#define MAC_BYTES 16
+#define MAC_BYTES RECORD_MAC_BYTES
 #define DIGEST_BYTES 32
 #define POOL_CONTEXTS 16	/* threads that find a ready context; more only cost time */
 
@@ -63,20 +63,20 @@ static uint64_t get_u64(const uint8_t *p)
 	return v;
 }
 
-static int compute_mac(EVP_MAC_CTX *ctx, const uint8_t *bytes, uint8_t ret_mac[MAC_BYTES])
+static int compute_mac(EVP_MAC_CTX *ctx, const uint8_t *bytes, size_t len_bytes, uint8_t ret_mac[MAC_BYTES])
 {
 	uint8_t digest[DIGEST_BYTES];
 	size_t len = 0;
 
 	/* No key given: starts again with the one that the context has. Source: EVP_MAC(3), EVP_MAC_init. */
-	if (!EVP_MAC_init(ctx, NULL, 0, NULL) || !EVP_MAC_update(ctx, bytes, MAC_OFFSET) ||
+	if (!EVP_MAC_init(ctx, NULL, 0, NULL) || !EVP_MAC_update(ctx, bytes, len_bytes) ||
 	    !EVP_MAC_final(ctx, digest, &len, sizeof(digest)) || len != sizeof(digest))
 		return -EIO;
 	memcpy(ret_mac, digest, MAC_BYTES);
 	return 0;
 }
 
-static int key_mac(struct record_key *key, const uint8_t *bytes, uint8_t ret_mac[MAC_BYTES])
+int record_key_mac(struct record_key *key, const void *bytes, size_t len_bytes, uint8_t ret_mac[MAC_BYTES])
 {
 	EVP_MAC_CTX *ctx;
 	int r;
@@ -84,14 +84,14 @@ static int key_mac(struct record_key *key, const uint8_t *bytes, uint8_t ret_mac
 	for (size_t i = 0; i < POOL_CONTEXTS; i++) {
 		if (atomic_flag_test_and_set_explicit(&key->pool[i].taken, memory_order_acquire))
 			continue;
-		r = compute_mac(key->pool[i].ctx, bytes, ret_mac);
+		r = compute_mac(key->pool[i].ctx, bytes, len_bytes, ret_mac);
 		atomic_flag_clear_explicit(&key->pool[i].taken, memory_order_release);
 		return r;
 	}
 	ctx = EVP_MAC_CTX_dup(key->keyed);
 	if (!ctx)
 		return -EIO;
-	r = compute_mac(ctx, bytes, ret_mac);
+	r = compute_mac(ctx, bytes, len_bytes, ret_mac);
 	EVP_MAC_CTX_free(ctx);
 	return r;
 }
@@ -292,7 +292,7 @@ int record_encode(struct record_key *key, const struct lock_record *rec, uint8_t
 	put_u64(b + 24, rec->serial);
 	put_u64(b + 32, rec->size_bytes);
 	put_u64(b + 40, (uint64_t)rec->mtime_ns);
-	r = key_mac(key, b, b + MAC_OFFSET);
+	r = record_key_mac(key, b, MAC_OFFSET, b + MAC_OFFSET);
 	if (r < 0)
 		return r;
 	memcpy(ret_bytes, b, sizeof(b));
@@ -307,7 +307,7 @@ int record_decode(struct record_key *key, const void *bytes, size_t len_bytes, s
 
 	if (len_bytes != RECORD_BYTES)
 		return -EBADMSG;
-	r = key_mac(key, b, mac);
+	r = record_key_mac(key, b, MAC_OFFSET, mac);
 	if (r < 0)
 		return r;
 	if (CRYPTO_memcmp(mac, b + MAC_OFFSET, MAC_BYTES) != 0)

@@ -45,6 +45,11 @@ struct record_key;
 int record_key_open(const char *path, bool create, struct record_key **ret_key);
 void record_key_close(struct record_key *key);
 
+/* HMAC-SHA256 of any bytes by the key, cut to 128 bits; for other state of the share. They must not begin like a record
+ * of MAC length (48 bytes): longer is enough. 0 or -EIO. */
+#define RECORD_MAC_BYTES 16
+int record_key_mac(struct record_key *key, const void *bytes, size_t len_bytes, uint8_t ret_mac[RECORD_MAC_BYTES]);
+
 /* 0, -EIO (the crypto library failed) or -EINVAL (a flag or mode that record_decode() would not know). */
 int record_encode(struct record_key *key, const struct lock_record *rec, uint8_t ret_bytes[RECORD_BYTES]);
 

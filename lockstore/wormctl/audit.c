@@ -13,21 +13,20 @@
 #include "lockstore/control.h"
 #include "lockstore/ledger.h"
 #include "lockstore/retention.h"
+#include "lockstore/wormctl/one_share.h"
 #include "lockstore/wormctl/output.h"
-#include "lockstore/wormctl/share.h"
 #include "lockstore/wormctl/wormctl.h"
 
 struct audit_query {
 	struct wormctl *ctl;
-	struct shares *shares;
-	struct share given, *share;	/* given: by --state-dir alone */
+	struct one_share one;
+	struct share *share;		/* of one */
 	const char *since, *until;	/* as given: a period counts back from the daemon's now */
 	int64_t since_s, until_s;
 	bool by_uid, denied;
 	uid_t uid;
 	const char *event;		/* globs, ':' between them */
 	const char *path;		/* at or below, relative to the share's root */
-	char *path_of_place;		/* the same, from PATH */
 
 	/* verify */
 	const char *file;		/* an export, instead of a share */
@@ -41,76 +40,6 @@ struct audit_query {
 };
 
 /* ---- which share ---- */
-
-static int take_first(void *arg, const char *mount_point, struct share *share, const struct failure *f)
-{
-	struct audit_query *q = arg;
-
-	if (!share)
-		return 0;	/* one that does not answer is not the one that is asked */
-	if (q->share)
-		return -EEXIST;
-	q->share = share;
-	return 0;
-}
-
-static int find_place(struct audit_query *q, const char *path, struct failure *f)
-{
-	struct place place;
-	int r;
-
-	r = shares_find(q->shares, path, true, &place, f);
-	if (r < 0)
-		return r;
-	q->share = place.share;
-	if (*place.path)
-		q->path_of_place = strdup(place.path);
-	place_fini(&place);
-	return 0;
-}
-
-/* The daemon's clock, when one runs: what share_now_s() reads. */
-static void ask_now(struct share *share)
-{
-	struct client *client;
-	struct failure nobody;
-	json_t *answer = NULL;
-
-	if (share_client(share, &client, &nobody) == 0 &&
-	    client_call(client, json_pack("{s:s}", "verb", "mount"), NULL, NULL, &answer) == 0)
-		share->mount = json_incref(json_object_get(answer, "mount"));
-	json_decref(answer);
-}
-
-/* PATH, --state-dir, the share that the working directory is in, or the one that is mounted. */
-static int find_share(struct audit_query *q, const char *path, struct failure *f)
-{
-	char *here;
-	int r;
-
-	if (path)
-		return find_place(q, path, f);
-	if (q->ctl->state_dir) {
-		q->given = (struct share){ .dir = (char *)q->ctl->state_dir, .inside = (char *)"", .id = (char *)"", .client_error = 1,
-					   .state_dir = (char *)q->ctl->state_dir, .state_dir_given = true };
-		q->share = &q->given;
-		ask_now(&q->given);
-		return 0;
-	}
-	here = getcwd(NULL, 0);
-	r = here ? find_place(q, here, f) : -ENOENT;
-	free(here);
-	free(q->path_of_place);
-	q->path_of_place = NULL;	/* the whole share */
-	if (r == 0)
-		return 0;
-	r = shares_each_mount(q->shares, take_first, q);
-	if (r == -EEXIST)
-		return fail(f, r, "several shares are mounted: name one, or a file in it");
-	if (!q->share)
-		return fail(f, -ENOENT, "nothing is mounted: name a share, or its state directory with --state-dir DIR");
-	return 0;
-}
 
 static int fail_log(const struct audit_query *q, int r, struct failure *f)
 {
@@ -186,7 +115,7 @@ static bool event_matches(const struct audit_query *q, const char *name)
 
 static bool path_matches(const struct audit_query *q, const json_t *line)
 {
-	const char *want = q->path ? q->path : q->path_of_place, *path = json_get_text(line, "path");
+	const char *want = q->path ? q->path : q->one.path, *path = json_get_text(line, "path");
 	char *decoded = NULL;
 	size_t n;
 	bool same;
@@ -512,7 +441,8 @@ static int run_what(struct audit_query *q, const char *what, int argc, char **ar
 	int r = 0;
 
 	if (!q->file)
-		r = find_share(q, argc ? argv[0] : NULL, &f);
+		r = one_share_find(&q->one, q->ctl, argc ? argv[0] : NULL, &f);
+	q->share = q->one.share;
 	if (r == 0 && strcmp(what, "show") == 0)
 		r = show(q, &f);
 	else if (r == 0 && exports)
@@ -564,15 +494,12 @@ static int run_audit(struct wormctl *ctl, int argc, char **argv)
 		code = wrong_usage(&command_audit, "one PATH at a time");
 	else if (q.file && strcmp(what, "verify") != 0)
 		code = wrong_usage(&command_audit, "--file goes with verify");
-	else if (shares_open(ctl, &q.shares) == 0) {
+	else {
 		if (q.first_seq == UINT64_MAX)
 			q.first_seq = q.file ? 0 : 1;
 		(void)run_what(&q, what, nargs, argv + optind + 1, &code);
 	}
-	shares_close(q.shares);
-	client_close(q.given.client);
-	json_decref(q.given.mount);
-	free(q.path_of_place);
+	one_share_fini(&q.one);
 	free(q.heads);
 	return finish_output(code);
 }

@@ -10,7 +10,7 @@
 
 static const struct command *const commands[] = {
 	&command_list, &command_status, &command_commit, &command_extend, &command_hold, &command_release,
-	&command_reindex, &command_audit, &command_errno_table,
+	&command_reindex, &command_audit, &command_clock, &command_errno_table,
 };
 
 static const struct command *find_command(const char *name)

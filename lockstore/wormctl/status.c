@@ -401,6 +401,10 @@ static void print_mount(const json_t *mount)
 	print_name(stdout, json_get_text(mount, "clock"));
 	fputs(", ", stdout);
 	print_name(stdout, json_get_text(mount, "now"));
+	if (json_object_get(mount, "clock_state")) {
+		fputs(", ", stdout);
+		print_name(stdout, json_get_text(json_object_get(mount, "clock_state"), "state"));
+	}
 	putchar('\n');
 	print_policy(mount);
 	print_transport(mount);

@@ -28,7 +28,7 @@ _wormfs()
 		audit=*) values='on off' ;;
 		audit_success=* | audit_failure=*) values='all none commit deny_*' ;;
 		xattr=*) values='auto trusted user' ;;
-		clock=*) values='wall file:' ;;
+		clock=*) values='own wall file:' ;;
 		state=* | key=* | audit_anchor=*)
 			compopt -o filenames
 			mapfile -t COMPREPLY < <(compgen -f -- "${last#*=}")

@@ -341,7 +341,7 @@ def test_what_it_says_of_itself_is_what_was_asked_for(mount):
     assert (info['share'], info['mountpoint'], info['state_dir'], info['uid']) == (s.share, s.mnt, s.state, 0)
     assert (info['retention'], info['min'], info['max'], info['hold'], info['commit'], info['sync'], info['mode']) == \
         ('30d', '1d', '5y', 'case-1', 'idle:90', 'close', 'governance')
-    assert info['clock'] == 'wall' and info['shared'] is (s.mnt != s.share) and s.problems() == []
+    assert info['clock'] == 'own' and info['clock_state']['state'] == 'ok' and info['shared'] is (s.mnt != s.share) and s.problems() == []
     assert info['ledger']['state'] == 'ok'
     assert s.control('mount')['mount']['pid'] == s.proc.pid
 
