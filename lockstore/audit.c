@@ -13,13 +13,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "lockstore/audit_files.h"
 #include "lockstore/audit_flood.h"
+#include "lockstore/leaf_mutex.h"
 
+#define NICE 15			/* as the committer: the close path goes first, until somebody waits for us */
 #define NS INT64_C(1000000000)
 #define RETRY_S 1
 #define QUIET_NS NS		/* so long after the last entry the thread sleeps until it is woken */
@@ -643,10 +646,18 @@ static int work(struct audit *audit, bool all)
 	return r < 0 ? r : r_sync;
 }
 
+/* Of this thread alone (setpriority(2), Linux). Only who may come back goes away: without privilege nobody does. */
+static void set_nice(int *nice, int wanted)
+{
+	if (*nice != wanted && geteuid() == 0 && setpriority(PRIO_PROCESS, 0, wanted) == 0)
+		*nice = wanted;
+}
+
 static void *run(void *arg)
 {
 	struct audit *audit = arg;
-	bool more, stopping;
+	bool more, stopping, waited;
+	int nice = 0;
 	int64_t now_ns;
 	int r;
 
@@ -654,7 +665,9 @@ static void *run(void *arg)
 		pthread_mutex_lock(&audit->lock);
 		wait_for_work_locked(audit);
 		stopping = audit->stopping;
+		waited = audit->waiters || stopping || audit->count >= AUDIT_QUEUE_MAX / 2;
 		pthread_mutex_unlock(&audit->lock);
+		set_nice(&nice, waited ? 0 : NICE);
 		r = work(audit, stopping);
 		now_ns = ns_of(CLOCK_BOOTTIME);
 		if (r == 0 && !audit->unsynced && (stopping || now_ns - audit->anchored_ns >= AUDIT_ANCHOR_S * NS))
@@ -794,7 +807,7 @@ int audit_open(const struct audit_options *options, struct audit **ret_audit, st
 	audit->options = *options;
 	audit->fd = -1;
 	audit->tail = &audit->head;
-	pthread_mutex_init(&audit->lock, NULL);
+	leaf_mutex_init(&audit->lock);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&audit->work, &attr);

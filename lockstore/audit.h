@@ -25,7 +25,7 @@
 #define AUDIT_FILE "audit.log"		/* in the state directory, mode 0600 */
 #define AUDIT_QUEUE_MAX 8192		/* entries */
 #define AUDIT_QUEUE_BYTES (8 << 20)	/* likewise */
-#define AUDIT_LINGER_MS 20
+#define AUDIT_LINGER_MS 50		/* shorter than the committer's: while a line waits, the journal still has its lock */
 #define AUDIT_SYNC_MS 500
 #define AUDIT_REPEAT_S 10		/* repeats of a refusal within so many seconds are one line */
 #define AUDIT_ANCHOR_S 5		/* anchor() is called at most so often, and at close */

@@ -34,7 +34,7 @@ struct own_clock {
 	int fd;
 	char boot_id[OWN_CLOCK_BOOT_ID_BYTES];
 	_Atomic int64_t offset_ns;	/* now = boottime + offset; changed under the lock, only upwards */
-	pthread_mutex_t lock;		/* guards the rest */
+	pthread_mutex_t lock;		/* guards the rest; held while the state is written, which no reader waits for */
 	int64_t budget_ns, seen_ns;	/* boottime up to which the budget was refilled */
 	int64_t written_ns;		/* boottime of the last write */
 	uint64_t generation;
