@@ -305,6 +305,7 @@ static unsigned locked_flags_locked(struct wormfs *fs, struct inode *ino)
 	switch (lock_state_locked(fs, ino)) {
 	case GUARD_OPEN:
 	case GUARD_PINNED:
+	case GUARD_HELD:
 		return 0;
 	case GUARD_APPENDABLE:
 		return FS_APPEND_FL;

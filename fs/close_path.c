@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fs/descriptor.h"
+#include "fs/hold.h"
 #include "fs/linger.h"
 #include "fs/lock_private.h"
 #include "fs/log.h"
@@ -67,6 +68,7 @@ static int64_t retention_for_commit(struct wormfs *fs, int64_t now_s)
 
 int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, struct ledger_row *ret_row, char **ret_path)
 {
+	unsigned count;
 	int r;
 
 	memset(ret_row, 0, sizeof(*ret_row));
@@ -84,9 +86,12 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 	ret_row->uid = st->st_uid;
 	ret_row->gid = st->st_gid;
 	ret_row->rule = "";
-	/* The name of an option's hold travels with the row; its count is in the record already. */
-	ret_row->hold = ino->rec->holds ? fs->opt.hold : NULL;
-	return 0;
+	/* Names of holds that came with the lock travel with the row; their count is in the record already. After a
+	 * crash they are asked for again. */
+	if (ino->rec->holds && !ino->seal_holds)
+		r = hold_names_coming(fs, ino, &ino->seal_holds, &count);
+	ret_row->hold = ino->rec->holds ? ino->seal_holds : NULL;
+	return r == -ENOENT ? 0 : r;
 }
 
 /* Pins, record, journal: after this the file is locked whatever happens to the daemon. `fd` is any
@@ -96,7 +101,6 @@ int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const st
 	int64_t now_s = clock_source_now_s(fs->clock);
 	struct lock_record rec = {
 		.mode = fs->opt.mode,
-		.holds = fs->opt.hold ? 1 : 0,
 		.committed_s = now_s,
 		.until_s = retention_for_commit(fs, now_s),
 		.size_bytes = st->st_size,
@@ -105,11 +109,18 @@ int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const st
 	struct ledger_row row;
 	struct file_key key;
 	char *path = NULL;
+	unsigned holds = 0;
 	int r;
 
 	r = pin_parents(fs, ino);
 	if (r < 0)
 		return r;
+	free(ino->seal_holds);
+	ino->seal_holds = NULL;
+	r = hold_names_coming(fs, ino, &ino->seal_holds, &holds);
+	if (r < 0)
+		return r;
+	rec.holds = holds;
 	r = next_serial(fs, &rec.serial);
 	if (r < 0)
 		return r;
@@ -165,6 +176,8 @@ void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct
 		lock_log_failure(fs, ino, "write to the ledger (it is locked by its own record; run wormctl reindex)", r);
 	else
 		ino->slot = JOURNAL_NO_SLOT;
+	free(ino->seal_holds);
+	ino->seal_holds = NULL;
 	free(path);
 }
 

@@ -1,6 +1,7 @@
 /* One thread accepts; each connection has a thread of its own, CONTROL_CLIENTS_MAX of them. Sockets
  * carry a time-out, so a silent client goes away by itself. */
 #include "fs/control.h"
+#include "fs/control_private.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -40,13 +41,6 @@ struct control {
 	pthread_cond_t gone;
 };
 
-struct client {
-	struct wormfs *fs;
-	int fd;
-	uid_t uid;
-	struct client *next;
-};
-
 /* ---- answers ---- */
 
 static int send_json(int fd, json_t *json)
@@ -76,30 +70,29 @@ static const char *errno_name(int r)
 	return name ? name : "EIO";
 }
 
-static json_t *answer_ok(void)
+json_t *control_ok(void)
 {
 	return json_pack("{s:b}", "ok", 1);
 }
 
-static json_t *answer_error(int r, const char *text)
+json_t *control_error(int r, const char *text)
 {
 	return json_pack("{s:b, s:s, s:s}", "ok", 0, "errno", errno_name(r), "error", text ? text : strerror(-r));
 }
 
-/* ---- verbs ---- */
+int control_send(struct client *client, json_t *json)
+{
+	return json ? send_json(client->fd, json) : -ENOMEM;
+}
 
-struct verb {
-	const char *name;
-	bool has_path;
-	json_t *(*run)(struct client *client, json_t *request, struct inode *ino);
-};
+/* ---- verbs ---- */
 
 static json_t *verb_mount(struct client *client, json_t *request, struct inode *ino)
 {
 	json_t *mount;
 	int r = request_mount(client->fs, &mount);
 
-	return r < 0 ? answer_error(r, NULL) : json_pack("{s:b, s:o}", "ok", 1, "mount", mount);
+	return r < 0 ? control_error(r, NULL) : json_pack("{s:b, s:o}", "ok", 1, "mount", mount);
 }
 
 static json_t *verb_explain(struct client *client, json_t *request, struct inode *ino)
@@ -107,7 +100,7 @@ static json_t *verb_explain(struct client *client, json_t *request, struct inode
 	json_t *file;
 	int r = request_explain(client->fs, ino, &file);
 
-	return r < 0 ? answer_error(r, NULL) : json_pack("{s:b, s:o}", "ok", 1, "file", file);
+	return r < 0 ? control_error(r, NULL) : json_pack("{s:b, s:o}", "ok", 1, "file", file);
 }
 
 static json_t *verb_commit(struct client *client, json_t *request, struct inode *ino)
@@ -116,15 +109,15 @@ static json_t *verb_commit(struct client *client, json_t *request, struct inode 
 
 	switch (r) {
 	case 0:
-		return answer_ok();
+		return control_ok();
 	case -EBUSY:
-		return answer_error(r, "a program still has it open or mapped for writing");
+		return control_error(r, "a program still has it open or mapped for writing");
 	case -EINVAL:
-		return answer_error(r, "only regular files can be locked");
+		return control_error(r, "only regular files can be locked");
 	case -EOPNOTSUPP:
-		return answer_error(r, "nothing is locked on this mount (commit=never)");
+		return control_error(r, "nothing is locked on this mount (commit=never)");
 	}
-	return answer_error(r, NULL);
+	return control_error(r, NULL);
 }
 
 static json_t *verb_extend(struct client *client, json_t *request, struct inode *ino)
@@ -135,60 +128,26 @@ static json_t *verb_extend(struct client *client, json_t *request, struct inode 
 	int r;
 
 	if (!text)
-		return answer_error(-EINVAL, "\"until\" is missing");
+		return control_error(-EINVAL, "\"until\" is missing");
 	r = request_extend(client->fs, ino, text, &until_s);
 	if (r == -EPERM)
-		return answer_error(r, "its retention ends later already: it can only be extended");
+		return control_error(r, "its retention ends later already: it can only be extended");
 	if (r == -EINVAL)
-		return answer_error(r, "not a date or period, out of min and max of this mount, or the file is not locked");
+		return control_error(r, "not a date or period, out of min and max of this mount, or the file is not locked");
 	if (r < 0)
-		return answer_error(r, NULL);
+		return control_error(r, NULL);
 	retention_format_until(until_s, until);
 	return json_pack("{s:b, s:s}", "ok", 1, "until", until);
 }
 
 /* Why a privileged request failed, when it is that nobody could have proved it; else NULL. */
-static const char *audit_refusal(struct wormfs *fs)
+const char *control_audit_refusal(struct wormfs *fs)
 {
 	struct audit_status status = { 0 };
 
 	if (fs->audit)
 		audit_status(fs->audit, &status);
 	return status.error ? "the audit log cannot be written, and without its line this is not done" : NULL;
-}
-
-static json_t *verb_hold(struct client *client, json_t *request, struct inode *ino)
-{
-	const char *name = json_string_value(json_object_get(request, "case"));
-	int r;
-
-	if (!name)
-		return answer_error(-EINVAL, "\"case\" is missing");
-	r = lock_hold(client->fs, ino, name, client->uid);
-	if (r == 0)
-		log_info("uid %u placed hold '%s' on a file", client->uid, name);
-	if (r == -EEXIST)
-		return answer_error(r, "it is under this hold already");
-	if (r == -EINVAL)
-		return answer_error(r, "it is not locked, or this is no name for a hold");
-	return r < 0 ? answer_error(r, NULL) : answer_ok();
-}
-
-static json_t *verb_release(struct client *client, json_t *request, struct inode *ino)
-{
-	const char *name = json_string_value(json_object_get(request, "case"));
-	int r;
-
-	if (!name)
-		return answer_error(-EINVAL, "\"case\" is missing");
-	r = lock_release(client->fs, ino, name);
-	if (r == 0)
-		log_info("uid %u released hold '%s' of a file", client->uid, name);
-	if (r == -ENOENT)
-		return answer_error(r, "it is not under this hold");
-	if (r == -EINVAL)
-		return answer_error(r, "it is not locked");
-	return r < 0 ? answer_error(r, audit_refusal(client->fs)) : answer_ok();
 }
 
 static json_t *verb_clock_accept(struct client *client, json_t *request, struct inode *ino)
@@ -199,21 +158,21 @@ static json_t *verb_clock_accept(struct client *client, json_t *request, struct 
 	int r;
 
 	if (!reason || !*reason)
-		return answer_error(-EINVAL, "\"reason\" is missing: it goes to the audit log");
+		return control_error(-EINVAL, "\"reason\" is missing: it goes to the audit log");
 	r = timekeeper_accept(client->fs, reason, &gained_s);
 	switch (r) {
 	case 0:
-		log_info("uid %u moved the clock forward by %lld s", client->uid, (long long)gained_s);
+		log_info("uid %u moved the clock forward by %lld s", client->peer.uid, (long long)gained_s);
 		retention_format_until(clock_source_now_s(client->fs->clock), now);
 		return json_pack("{s:b, s:I, s:s}", "ok", 1, "gained", (json_int_t)gained_s, "now", now);
 	case -EALREADY:
-		return answer_error(r, "the clock is not behind the system's date, and it never goes back");
+		return control_error(r, "the clock is not behind the system's date, and it never goes back");
 	case -EOPNOTSUPP:
-		return answer_error(r, "this mount has no clock of its own (-o clock)");
+		return control_error(r, "this mount has no clock of its own (-o clock)");
 	case -EPERM:
-		return answer_error(r, "in compliance mode the system's date is taken over only while the kernel says that it is synchronised (NTP)");
+		return control_error(r, "in compliance mode the system's date is taken over only while the kernel says that it is synchronised (NTP)");
 	}
-	return answer_error(r, audit_refusal(client->fs));
+	return control_error(r, control_audit_refusal(client->fs));
 }
 
 static json_t *verb_sync(struct client *client, json_t *request, struct inode *ino)
@@ -227,7 +186,7 @@ static json_t *verb_sync(struct client *client, json_t *request, struct inode *i
 	r = committer_flush(client->fs->committer, SYNC_TIMEOUT_MS);
 	(void)audit_flush(client->fs->audit, SYNC_TIMEOUT_MS);	/* the status says when it cannot be written */
 
-	return r < 0 ? answer_error(r, "the ledger cannot be written") : answer_ok();
+	return r < 0 ? control_error(r, "the ledger cannot be written") : control_ok();
 }
 
 static json_t *stats_json(const struct reindex_stats *s)
@@ -251,21 +210,42 @@ static json_t *verb_reindex(struct client *client, json_t *request, struct inode
 
 	r = state_reindex(client->fs, send_progress, client, &stats);
 	if (r < 0)
-		return answer_error(r, ledger_error(client->fs->ledger));
+		return control_error(r, ledger_error(client->fs->ledger));
 	return json_pack("{s:b, s:o}", "ok", 1, "stats", stats_json(&stats));
 }
 
 static const struct verb verbs[] = {
-	{ "mount", false, verb_mount },
-	{ "explain", true, verb_explain },
-	{ "commit", true, verb_commit },
-	{ "extend", true, verb_extend },
-	{ "hold", true, verb_hold },
-	{ "release", true, verb_release },
-	{ "clock_accept", false, verb_clock_accept },
-	{ "sync", false, verb_sync },
-	{ "reindex", false, verb_reindex },
+	{ "mount", false, verb_mount, WHO_HOLDS },
+	{ "explain", true, verb_explain, WHO_HOLDS },
+	{ "commit", true, verb_commit, WHO_PRIVILEGED },
+	{ "extend", true, verb_extend, WHO_PRIVILEGED },
+	{ "clock_accept", false, verb_clock_accept, WHO_PRIVILEGED },
+	{ "sync", false, verb_sync, WHO_HOLDS },
+	{ "reindex", false, verb_reindex, WHO_PRIVILEGED },
+	{ 0 },
 };
+
+static const struct verb *const verb_tables[] = { verbs, control_hold_verbs };
+
+static const struct verb *find_verb(const char *name)
+{
+	for (size_t t = 0; t < sizeof(verb_tables) / sizeof(verb_tables[0]); t++)
+		for (const struct verb *verb = verb_tables[t]; verb->name; verb++)
+			if (strcmp(verb->name, name) == 0)
+				return verb;
+	return NULL;
+}
+
+static bool client_may(const struct client *client, const struct verb *verb)
+{
+	switch (verb->who) {
+	case WHO_HOLDS:
+		return client->privileged || role_has(client->fs->hold_role, &client->peer);
+	case WHO_PRIVILEGED:
+		break;
+	}
+	return client->privileged;
+}
 
 static json_t *run_verb(struct client *client, const struct verb *verb, json_t *request)
 {
@@ -278,14 +258,14 @@ static json_t *run_verb(struct client *client, const struct verb *verb, json_t *
 	if (!verb->has_path)
 		return verb->run(client, request, NULL);
 	if (!text)
-		return answer_error(-EINVAL, "\"path\" is missing");
+		return control_error(-EINVAL, "\"path\" is missing");
 	r = control_path_decode(text, &path);
 	if (r < 0)
-		return answer_error(r, "\"path\" is not a path below the share");
+		return control_error(r, "\"path\" is not a path below the share");
 	r = inode_walk(client->fs, path, &ino);
 	free(path);
 	if (r < 0)
-		return answer_error(r, NULL);
+		return control_error(r, NULL);
 	answer = verb->run(client, request, ino);
 	inode_put(client->fs, ino);
 	return answer;
@@ -294,22 +274,26 @@ static json_t *run_verb(struct client *client, const struct verb *verb, json_t *
 static json_t *answer_line(struct client *client, const char *line, size_t len)
 {
 	json_error_t error;
-	json_t *request, *answer = NULL;
+	const struct verb *verb;
+	json_t *request, *answer;
 	const char *name;
 
 	request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
 	name = json_string_value(json_object_get(request, "verb"));
 	if (!name) {
-		log_warning("control: uid %u sent what is not a request, refused", client->uid);
+		log_warning("control: uid %u sent what is not a request, refused", client->peer.uid);
 		json_decref(request);
-		return answer_error(-EINVAL, "not a JSON object with a \"verb\"");
+		return control_error(-EINVAL, "not a JSON object with a \"verb\"");
 	}
-	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]) && !answer; i++)
-		if (strcmp(verbs[i].name, name) == 0)
-			answer = run_verb(client, &verbs[i], request);
-	if (!answer) {
-		log_warning("control: uid %u asked for the unknown verb '%.40s', refused", client->uid, name);
-		answer = answer_error(-ENOSYS, "there is no such verb");
+	verb = find_verb(name);
+	if (verb && !client_may(client, verb)) {
+		log_warning("control: uid %u may not ask for '%s', refused", client->peer.uid, verb->name);
+		answer = control_error(-EPERM, "only root and the daemon's user may ask that");
+	} else if (verb) {
+		answer = run_verb(client, verb, request);
+	} else {
+		log_warning("control: uid %u asked for the unknown verb '%.40s', refused", client->peer.uid, name);
+		answer = control_error(-ENOSYS, "there is no such verb");
 	}
 	json_decref(request);
 	return answer;
@@ -336,8 +320,8 @@ static void serve(struct client *client)
 			filled -= n;
 		}
 		if (filled == CONTROL_LINE_MAX) {
-			log_warning("control: uid %u sent a line of more than %d bytes, refused", client->uid, CONTROL_LINE_MAX);
-			(void)send_json(client->fd, answer_error(-EMSGSIZE, "the line is too long"));	/* it is closed next */
+			log_warning("control: uid %u sent a line of more than %d bytes, refused", client->peer.uid, CONTROL_LINE_MAX);
+			(void)send_json(client->fd, control_error(-EMSGSIZE, "the line is too long"));	/* it is closed next */
 			break;
 		}
 	}
@@ -364,18 +348,19 @@ static void *client_thread(void *arg)
 	return NULL;
 }
 
-/* Root and the daemon's own user; the socket's mode says the same. */
-static bool may_ask(int fd, uid_t *ret_uid)
+static bool is_privileged(const struct peer *peer)
 {
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
+	return peer->uid == 0 || peer->uid == geteuid();
+}
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
+/* Root, the daemon's own user, and who has a role; without roles the socket's mode says the same. */
+static bool may_ask(struct wormfs *fs, int fd, struct peer *ret_peer)
+{
+	if (peer_of_socket(fd, ret_peer) < 0)
 		return false;
-	*ret_uid = peer.uid;
-	if (peer.uid == 0 || peer.uid == geteuid())
+	if (is_privileged(ret_peer) || role_has(fs->hold_role, ret_peer))
 		return true;
-	log_warning("control: uid %u may not ask, refused", peer.uid);
+	log_warning("control: uid %u may not ask, refused", ret_peer->uid);
 	return false;
 }
 
@@ -385,21 +370,21 @@ static void accept_one(struct wormfs *fs)
 	struct control *control = fs->control;
 	struct client *client;
 	pthread_attr_t attr;
+	struct peer peer;
 	pthread_t thread;
-	uid_t uid;
 	int fd;
 
 	fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	if (fd < 0)
 		goto no_place;
-	client = may_ask(fd, &uid) ? calloc(1, sizeof(*client)) : NULL;
+	client = may_ask(fs, fd, &peer) ? calloc(1, sizeof(*client)) : NULL;
 	if (!client) {
-		(void)send_json(fd, answer_error(-EPERM, "only root and the daemon's user may ask"));	/* it is closed next */
+		(void)send_json(fd, control_error(-EPERM, "only root and the daemon's user may ask"));	/* it is closed next */
 		goto refuse;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
-	*client = (struct client){ .fs = fs, .fd = fd, .uid = uid };
+	*client = (struct client){ .fs = fs, .fd = fd, .peer = peer, .privileged = is_privileged(&peer) };
 	pthread_mutex_lock(&control->lock);
 	client->next = control->clients;
 	control->clients = client;
@@ -448,6 +433,8 @@ static int bind_socket(struct wormfs *fs, int fd)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int dirfd = open(fs->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	bool open_to_all;
+	struct stat st;
 	mode_t mask;
 	int r;
 
@@ -455,7 +442,16 @@ static int bind_socket(struct wormfs *fs, int fd)
 		return -errno;
 	(void)unlinkat(dirfd, CONTROL_SOCKET, 0);	/* of a daemon that was killed; we hold the lock */
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET, dirfd);
-	mask = umask(0177);
+	/* Who has a role must reach the socket: through the directory, which he cannot read, and nothing else in it is
+	 * open to him. Then who asks is decided by accept_one() alone. */
+	open_to_all = !role_is_empty(fs->hold_role);
+	if (fstat(dirfd, &st) < 0 || (open_to_all && fchmod(dirfd, 0711) < 0) ||
+	    (!open_to_all && (st.st_mode & 0777) == 0711 && fchmod(dirfd, 0700) < 0)) {
+		r = -errno;
+		close(dirfd);
+		return r;
+	}
+	mask = umask(open_to_all ? 0111 : 0177);
 	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, BACKLOG) < 0 ? -errno : 0;
 	umask(mask);
 	close(dirfd);
@@ -465,6 +461,7 @@ static int bind_socket(struct wormfs *fs, int fd)
 int control_start(struct wormfs *fs)
 {
 	struct control *control = calloc(1, sizeof(*control));
+	const char *bad = "";
 	int r;
 
 	if (!control)
@@ -472,9 +469,13 @@ int control_start(struct wormfs *fs)
 	pthread_mutex_init(&control->lock, NULL);
 	pthread_cond_init(&control->gone, NULL);
 	sem_init(&control->places, 0, CONTROL_CLIENTS_MAX);
+	r = role_parse(fs->opt.hold_role, &fs->hold_role, &bad);
+	if (r < 0)
+		complain("option 'hold_role': '%s' is no user or @group", bad);	/* it was one a moment ago */
 	control->stop_fd = eventfd(0, EFD_CLOEXEC);
 	control->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	r = control->stop_fd < 0 || control->listen_fd < 0 ? -errno : bind_socket(fs, control->listen_fd);
+	if (r == 0)
+		r = control->stop_fd < 0 || control->listen_fd < 0 ? -errno : bind_socket(fs, control->listen_fd);
 	if (r == 0) {
 		fs->control = control;
 		r = -pthread_create(&control->thread, NULL, accept_thread, fs);
@@ -517,5 +518,7 @@ void control_stop(struct wormfs *fs)
 	pthread_cond_destroy(&control->gone);
 	pthread_mutex_destroy(&control->lock);
 	free(control);
+	role_free(fs->hold_role);
+	fs->hold_role = NULL;
 	fs->control = NULL;
 }

@@ -18,36 +18,36 @@ struct row {
 #define IO (-EIO)
 #define IV (-EINVAL)
 
-/*                                                                                open closing retained expired append unread pinned */
+/*                                                                                open closing retained expired append unread pinned held */
 static const struct row table[GUARD_OPS] = {
-	[GUARD_OPEN_READ] = { "open-read", "open O_RDONLY, read, mmap, stat, getxattr", { OK, OK, OK, OK, OK, OK, OK } },
-	[GUARD_OPEN_WRITE] = { "open-write", "open with O_WRONLY, O_RDWR or O_TRUNC", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_OPEN_APPEND] = { "open-append", "open O_WRONLY\\|O_APPEND", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_WRITE] = { "write", "write on a handle opened before", { OK, OK, NO, NO, NO, IO, OK } },
-	[GUARD_TRUNCATE] = { "truncate", "truncate (also to the same size)", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_FTRUNCATE] = { "ftruncate", "ftruncate on a handle opened before", { OK, OK, NO, NO, NO, IO, OK } },
-	[GUARD_FALLOCATE] = { "fallocate", "fallocate, every mode, likewise", { OK, OK, NO, NO, NO, IO, OK } },
-	[GUARD_COPY_TO] = { "copy-to", "copy_file_range into it, likewise", { OK, OK, NO, NO, NO, IO, OK } },
-	[GUARD_UNLINK] = { "unlink", "unlink", { OK, NO, NO, OK, NO, IO, OK } },
-	[GUARD_RENAME] = { "rename", "rename away", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_REPLACE] = { "replace", "rename onto it, RENAME_EXCHANGE either side", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_RENAME_DIR] = { "rename-dir", "rename or exchange of a directory", { OK, OK, OK, OK, OK, IO, NO } },
-	[GUARD_LINK] = { "link", "link", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_CHMOD_READONLY] = { "chmod-readonly", "chmod that only removes write bits", { OK, OK, OK, OK, OK, IO, OK } },
-	[GUARD_CHMOD] = { "chmod", "any other chmod", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_CHOWN] = { "chown", "chown", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_UTIMENS] = { "utimens", "utimensat, touch", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_SETXATTR] = { "setxattr", "setxattr, removexattr, ACLs", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_SETFLAGS] = { "setflags", "chattr", { OK, NO, NO, NO, NO, IO, OK } },
-	[GUARD_COMMIT] = { "commit", "commit (wormctl, user.worm.commit, chattr +i)", { OK, OK, OK, OK, OK, IO, IV } },
-	[GUARD_EXTEND] = { "extend", "extend (wormctl, user.worm.until)", { IV, OK, OK, OK, OK, IO, IV } },
-	[GUARD_HOLD] = { "hold", "place a hold (wormctl)", { IV, OK, OK, OK, OK, IO, IV } },
-	[GUARD_RELEASE] = { "release", "release a hold (wormctl)", { IV, OK, OK, OK, OK, IO, IV } },
+	[GUARD_OPEN_READ] = { "open-read", "open O_RDONLY, read, mmap, stat, getxattr", { OK, OK, OK, OK, OK, OK, OK, OK } },
+	[GUARD_OPEN_WRITE] = { "open-write", "open with O_WRONLY, O_RDWR or O_TRUNC", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_OPEN_APPEND] = { "open-append", "open O_WRONLY\\|O_APPEND", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_WRITE] = { "write", "write on a handle opened before", { OK, OK, NO, NO, NO, IO, OK, OK } },
+	[GUARD_TRUNCATE] = { "truncate", "truncate (also to the same size)", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_FTRUNCATE] = { "ftruncate", "ftruncate on a handle opened before", { OK, OK, NO, NO, NO, IO, OK, OK } },
+	[GUARD_FALLOCATE] = { "fallocate", "fallocate, every mode, likewise", { OK, OK, NO, NO, NO, IO, OK, OK } },
+	[GUARD_COPY_TO] = { "copy-to", "copy_file_range into it, likewise", { OK, OK, NO, NO, NO, IO, OK, OK } },
+	[GUARD_UNLINK] = { "unlink", "unlink", { OK, NO, NO, OK, NO, IO, OK, NO } },
+	[GUARD_RENAME] = { "rename", "rename away", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_REPLACE] = { "replace", "rename onto it, RENAME_EXCHANGE either side", { OK, NO, NO, NO, NO, IO, OK, NO } },
+	[GUARD_RENAME_DIR] = { "rename-dir", "rename or exchange of a directory", { OK, OK, OK, OK, OK, IO, NO, OK } },
+	[GUARD_LINK] = { "link", "link", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_CHMOD_READONLY] = { "chmod-readonly", "chmod that only removes write bits", { OK, OK, OK, OK, OK, IO, OK, OK } },
+	[GUARD_CHMOD] = { "chmod", "any other chmod", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_CHOWN] = { "chown", "chown", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_UTIMENS] = { "utimens", "utimensat, touch", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_SETXATTR] = { "setxattr", "setxattr, removexattr, ACLs", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_SETFLAGS] = { "setflags", "chattr", { OK, NO, NO, NO, NO, IO, OK, OK } },
+	[GUARD_COMMIT] = { "commit", "commit (wormctl, user.worm.commit, chattr +i)", { OK, OK, OK, OK, OK, IO, IV, OK } },
+	[GUARD_EXTEND] = { "extend", "extend (wormctl, user.worm.until)", { IV, OK, OK, OK, OK, IO, IV, IV } },
+	[GUARD_HOLD] = { "hold", "place a hold (wormctl)", { IV, OK, OK, OK, OK, IO, IV, IV } },
+	[GUARD_RELEASE] = { "release", "release a hold (wormctl)", { IV, OK, OK, OK, OK, IO, IV, IV } },
 };
 
 static const char *const state_names[GUARD_STATES] = {
 	[GUARD_OPEN] = "open", [GUARD_CLOSING] = "closing", [GUARD_RETAINED] = "retained", [GUARD_EXPIRED] = "expired",
-	[GUARD_APPENDABLE] = "appendable", [GUARD_UNREADABLE] = "unreadable", [GUARD_PINNED] = "pinned",
+	[GUARD_APPENDABLE] = "appendable", [GUARD_UNREADABLE] = "unreadable", [GUARD_PINNED] = "pinned", [GUARD_HELD] = "held",
 };
 
 int guard_verdict(enum guard_state state, enum guard_op op)

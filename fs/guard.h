@@ -15,6 +15,7 @@ enum guard_state {
 				 * end (fcntl F_SETFL): until writes are checked one by one it takes no writer at all */
 	GUARD_UNREADABLE,	/* the record cannot be read or verified: nobody knows */
 	GUARD_PINNED,		/* a directory above a locked file */
+	GUARD_HELD,		/* not locked, not empty, and an order for what comes will put it under a hold with its lock */
 	GUARD_STATES,
 };
 

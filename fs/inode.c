@@ -235,6 +235,7 @@ static void destroy(struct wormfs *fs, struct inode *ino)
 		free(ino->handle);
 		free(ino->name);
 		free(ino->rec);
+		free(ino->seal_holds);
 		free(ino->mapped);
 		free(ino);
 
@@ -887,6 +888,45 @@ out:
 	return r;
 }
 
+int inode_each_path(struct wormfs *fs, struct inode *ino, int (*fn)(void *arg, const char *path), void *arg)
+{
+	char *dir = NULL, *path = NULL, *name;
+	struct inode_alias *alias;
+	struct inode *parent;
+	int r;
+
+	r = inode_path(fs, ino, &path);
+	if (r < 0)
+		return r;
+	r = fn(arg, path);
+	free(path);
+	/* By number: the list may change while fn runs, which then misses or repeats a name that came or went meanwhile. */
+	for (unsigned i = 0; r >= 0; i++) {
+		unsigned n = i;
+
+		pthread_mutex_lock(&fs->names_lock);
+		for (alias = ino->aliases; alias && n > 0; alias = alias->next)
+			n--;
+		parent = alias ? inode_ref(fs, alias->parent) : NULL;
+		name = alias ? strdup(alias->name) : NULL;
+		pthread_mutex_unlock(&fs->names_lock);
+		if (!parent)
+			return 0;
+		r = name ? inode_path(fs, parent, &dir) : -ENOMEM;
+		if (r == 0) {
+			r = asprintf(&path, "%s%s%s", dir, *dir ? "/" : "", name) < 0 ? -ENOMEM : 0;
+			free(dir);
+		}
+		if (r == 0) {
+			r = fn(arg, path);
+			free(path);
+		}
+		free(name);
+		inode_put(fs, parent);
+	}
+	return r;
+}
+
 int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key)
 {
 	struct file_handle *handle;
@@ -995,6 +1035,7 @@ void inode_table_close(struct wormfs *fs)
 				free(ino->handle);
 				free(ino->name);
 				free(ino->rec);
+				free(ino->seal_holds);
 				free(ino->mapped);
 				pthread_mutex_destroy(&ino->lock);
 				free(ino);

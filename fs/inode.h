@@ -73,6 +73,7 @@ struct inode {
 	int64_t released_s;		/* by the clock of retention: when the last writer left */
 	int64_t idle_due_s;		/* commit=idle: locked from this moment on, 0: not waiting */
 	struct lock_record *rec;	/* CLOSING and COMMITTED */
+	char *seal_holds;		/* names counted in rec that the ledger does not have yet, '\n' between; NULL: none */
 	struct data_stamp *mapped;	/* no writer and not locked, but a mapping still stores: as the last writer left it */
 	struct handle *handles;		/* all open handles */
 	unsigned nwriters;		/* of these, those that may write */
@@ -127,6 +128,9 @@ void inode_linked(struct wormfs *fs, struct inode *ino, struct inode *parent, co
 /* Path relative to the share, "" for the root. The caller frees *ret_path. -ENOENT: not known,
  * -ENAMETOOLONG never: any depth. */
 int inode_path(struct wormfs *fs, struct inode *ino, char **ret_path);
+/* The same for every name that is known; fn runs without a lock. A negative return of fn ends it and is returned.
+ * -ENOENT: none is known. */
+int inode_each_path(struct wormfs *fs, struct inode *ino, int (*fn)(void *arg, const char *path), void *arg);
 /* The parent, referenced, or NULL; and a copy of the name (NULL for ret_name: not wanted). */
 struct inode *inode_parent(struct wormfs *fs, struct inode *ino, char **ret_name);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fs/descriptor.h"
+#include "fs/hold.h"
 #include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/pin.h"
@@ -237,6 +238,24 @@ void lock_verify_locked(struct wormfs *fs, struct inode *ino)
 	descriptor_put(fs, ino, fd);
 }
 
+/* An order for what comes keeps what is not locked yet, unless it is empty: then there is nothing to keep. */
+static enum guard_state unlocked_state_locked(struct wormfs *fs, struct inode *ino)
+{
+	struct stat st;
+	int64_t btime_ns;
+	int fd, r;
+
+	if (!atomic_load(&fs->orders_coming) || !S_ISREG(ino->type))
+		return GUARD_OPEN;
+	r = hold_covers_coming(fs, ino);
+	if (r <= 0)
+		return r < 0 ? GUARD_UNREADABLE : GUARD_OPEN;
+	fd = descriptor_get(fs, ino);
+	r = fd < 0 ? fd : inode_stat(fd, "", &st, &btime_ns);
+	descriptor_put(fs, ino, fd);
+	return r < 0 || st.st_size > 0 ? GUARD_HELD : GUARD_OPEN;
+}
+
 enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 {
 	struct lock_row row;
@@ -249,7 +268,7 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 		/* commit=idle: protected from the moment it is due; the sweep writes the record within a second. */
 		if (ino->idle_due_s && ino->idle_due_s <= clock_source_now_s(fs->clock))
 			return GUARD_CLOSING;
-		return GUARD_OPEN;
+		return unlocked_state_locked(fs, ino);
 	case LOCK_CLOSING:
 		return GUARD_CLOSING;
 	case LOCK_COMMITTED:
@@ -265,7 +284,7 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 	/* Expired, says the file. The ledger may know a later date or a hold that a crash kept from it. */
 	r = lock_find_row(fs, ino, &row);
 	row.rec.holds = 0;
-	if (r == 0 && row.holds == 0 && record_is_retained(&row.rec, now_s)) {
+	if (r == 0 && row.holds == 0 && row.rec.generation >= ino->rec->generation && record_is_retained(&row.rec, now_s)) {
 		/* Or it lags: the date that followed "unspecified" is in the committer's queue. */
 		(void)committer_flush(fs->committer, LEDGER_WAIT_MS);	/* a ledger that fails keeps its word */
 		r = lock_find_row(fs, ino, &row);
@@ -273,9 +292,12 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 	if (r < 0 && r != -ENOENT)
 		return GUARD_UNREADABLE;
 	row.rec.holds = 0;	/* a copy of the file's own count, and older; the names count */
+	if (r == 0 && row.rec.generation < ino->rec->generation)
+		row.rec.until_s = ino->rec->until_s;	/* from before it was made earlier */
 	if (r == 0 && (row.holds > 0 || record_is_retained(&row.rec, now_s)))
 		return GUARD_RETAINED;
-	return GUARD_EXPIRED;
+	r = hold_covers_locked(fs, ino);	/* an order that has not come to this file yet */
+	return r < 0 ? GUARD_UNREADABLE : r ? GUARD_RETAINED : GUARD_EXPIRED;
 }
 
 int lock_check_locked(struct wormfs *fs, struct inode *ino, enum guard_op op)

@@ -61,8 +61,26 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino);
 
 /* Later only: see retention_is_later(). *ret_until_s is what is in force afterwards. -EINVAL: out of min/max. */
 int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s);
+/* -EEXIST: it has it already. -EINVAL: not locked, or not a name. Takes hold_lock. */
 int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t by);
+/* -ENOENT: it has it not. Likewise. */
 int lock_release(struct wormfs *fs, struct inode *ino, const char *case_name);
+/* 1: the file has this hold by name, 0: not. */
+int lock_has_hold(struct wormfs *fs, struct inode *ino, const char *case_name);
+
+/* The same for many files in few transactions. An error of the ledger is returned, and then nothing is known of the items;
+ * what one file could not do is in its `r`. */
+struct hold_item {
+	struct inode *ino;	/* the caller's; lock_release_batch(): NULL for a file that is gone, then `key` says which */
+	struct file_key key;
+	uint64_t size_bytes;	/* out */
+	bool changed;		/* out: it had the hold not, or has it not any more */
+	int r;			/* out: 0 or -errno */
+	uint32_t names;		/* scratch */
+	uint16_t rec_holds;	/* scratch */
+};
+int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name, uid_t by, int64_t at_s);
+int lock_release_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name);
 
 /* A locked file lost its last name (it had expired). */
 void lock_removed_locked(struct wormfs *fs, struct inode *ino);

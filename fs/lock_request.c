@@ -1,6 +1,5 @@
-/* Requests: lock now, extend, hold, release, and the end of a lock whose file was deleted. The ledger
- * and the record are two writes; the order in each says what a crash between them leaves: more locked,
- * never less. */
+/* Requests: lock now, extend, and the end of a lock whose file was deleted. The ledger and the record are two
+ * writes; the order in each says what a crash between them leaves: more locked, never less. */
 #include "fs/lock.h"
 
 #include <errno.h>
@@ -166,112 +165,6 @@ int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *
 		goto out;
 done:
 	*ret_until_s = rec.until_s;
-out:
-	pthread_mutex_unlock(&ino->lock);
-	return r;
-}
-
-/* A row for the holds to hang on: the committer may still have it in its queue. */
-static int ensure_row_locked(struct wormfs *fs, struct inode *ino, struct file_key *ret_key, uint32_t *ret_holds)
-{
-	struct lock_row found;
-	struct ledger_row row;
-	int64_t btime_ns;
-	struct stat st;
-	char *path = NULL;
-	int fd, r;
-
-	r = inode_key(fs, ino, ret_key);
-	if (r < 0)
-		return r;
-	r = ledger_find(fs->ledger, ret_key, lock_take_row, &found);
-	if (r == -ENOENT) {
-		fd = descriptor_get(fs, ino);
-		r = fd < 0 ? fd : inode_stat(fd, "", &st, &btime_ns);
-		descriptor_put(fs, ino, fd);
-		if (r == 0)
-			r = lock_fill_row(fs, ino, &st, &row, &path);
-		if (r == 0)
-			r = ledger_put(fs->ledger, &row);
-		free(path);
-		if (r == 0)
-			r = ledger_find(fs->ledger, ret_key, lock_take_row, &found);
-	}
-	if (r == 0)
-		*ret_holds = found.holds;
-	return r;
-}
-
-int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t by)
-{
-	struct lock_record rec;
-	struct file_key key;
-	uint32_t holds;
-	int r;
-
-	pthread_mutex_lock(&ino->lock);
-	r = lock_check_locked(fs, ino, GUARD_HOLD);
-	if (r == 0)
-		r = ensure_row_locked(fs, ino, &key, &holds);
-	if (r < 0)
-		goto out;
-	if (holds >= UINT16_MAX || ino->rec->holds == UINT16_MAX) {
-		r = -EOVERFLOW;
-		goto out;
-	}
-	/* The name first, durably; then the count. A crash between the two leaves the file held. */
-	r = ledger_hold_add(fs->ledger, &key, case_name, by, clock_source_now_s(fs->clock));
-	if (r < 0)
-		goto out;
-	rec = *ino->rec;
-	/* Names may be missing (lost ledger, another gateway), a count may lag (crash): the larger holds. */
-	rec.holds = (rec.holds > holds ? rec.holds : holds) + 1;
-	r = rewrite_record_locked(fs, ino, &rec);
-	if (r < 0 && ledger_hold_release(fs->ledger, &key, case_name) < 0)
-		lock_log_failure(fs, ino, "take back the hold that its record could not take", r);
-	trail_file_locked(fs, ino, AUDIT_HOLD_ADD, r, "case %s", case_name);
-out:
-	pthread_mutex_unlock(&ino->lock);
-	return r;
-}
-
-static int match_hold(void *arg, const char *case_name, uid_t by, int64_t at_s)
-{
-	return strcmp(arg, case_name) == 0;
-}
-
-int lock_release(struct wormfs *fs, struct inode *ino, const char *case_name)
-{
-	struct lock_record rec;
-	struct file_key key;
-	uint32_t holds;
-	int r;
-
-	pthread_mutex_lock(&ino->lock);
-	r = lock_check_locked(fs, ino, GUARD_RELEASE);
-	if (r == 0)
-		r = ensure_row_locked(fs, ino, &key, &holds);
-	if (r < 0)
-		goto out;
-	r = ledger_holds(fs->ledger, &key, match_hold, (void *)case_name);
-	if (r <= 0) {
-		r = r < 0 ? r : -ENOENT;
-		goto out;
-	}
-	r = trail_before_locked(fs, ino, AUDIT_HOLD_RELEASE, "case %s", case_name);
-	if (r < 0)
-		goto out;
-	/* The count first, then the name: while a crash leaves the name, the file is held by it. */
-	rec = *ino->rec;
-	if (rec.holds > 0)
-		rec.holds--;
-	if (rec.holds < holds - 1)
-		rec.holds = holds - 1;
-	r = rewrite_record_locked(fs, ino, &rec);
-	if (r == 0)
-		r = ledger_hold_release(fs->ledger, &key, case_name);
-	if (r < 0)
-		trail_file_locked(fs, ino, AUDIT_HOLD_RELEASE, r, "case %s", case_name);
 out:
 	pthread_mutex_unlock(&ino->lock);
 	return r;

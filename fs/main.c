@@ -16,6 +16,7 @@
 #include "fs/control.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
+#include "fs/hold.h"
 #include "fs/inode.h"
 #include "fs/linger.h"
 #include "fs/lock.h"
@@ -266,13 +267,17 @@ static int start_threads(struct wormfs *fs)
 {
 	int r;
 
-	r = committer_start(fs->ledger, fs->journal, &fs->committer);
+	r = hold_open(fs);
+	if (r == 0)
+		r = committer_start(fs->ledger, fs->journal, &fs->committer);
 	if (r == 0)
 		r = trail_open(fs);
 	if (r == 0)
 		r = linger_start(fs);
 	if (r == 0)
 		r = lock_recover(fs);
+	if (r == 0)
+		r = hold_start(fs);
 	if (r == 0)
 		r = control_start(fs);
 	return r;
@@ -336,7 +341,9 @@ static void close_all(struct wormfs *fs, bool clean)
 {
 	struct committer_status status = { .error = -EIO };
 
+	hold_stop(fs);
 	control_stop(fs);
+	hold_close(fs);
 	linger_stop(fs);
 	if (fs->state_made) {
 		trail_close(fs, false);
@@ -360,6 +367,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	pthread_rwlock_destroy(&fs->rename_lock);
 	pthread_mutex_destroy(&fs->names_lock);
 	pthread_mutex_destroy(&fs->serial_lock);
+	pthread_mutex_destroy(&fs->hold_lock);
 	free(fs->share);
 	free(fs->mountpoint);
 	free(fs->state_dir);
@@ -393,6 +401,7 @@ int main(int argc, char **argv)
 	atomic_store(&fs.pin_epoch, 1);
 	leaf_mutex_init(&fs.names_lock);
 	pthread_mutex_init(&fs.serial_lock, NULL);
+	pthread_mutex_init(&fs.hold_lock, NULL);
 	pthread_rwlockattr_init(&attr);
 	/* A rename of a directory must come to its turn however many files are closed. */
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);

@@ -10,9 +10,11 @@
 
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
+#include "fs/hold.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
 #include "fs/staging.h"
+#include "fs/trail.h"
 
 double entry_timeout(struct wormfs *fs)
 {
@@ -370,6 +372,25 @@ static void unlock_two(struct inode *a, struct inode *b)
 		pthread_mutex_unlock(&b->lock);
 }
 
+static void count_refused_locked(struct wormfs *fs, struct inode *ino, enum guard_op op, int r)
+{
+	atomic_fetch_add(&fs->n_refused[op], 1);
+	trail_refused_locked(fs, ino, op, guard_state_name(GUARD_HELD), r);
+}
+
+/* What an order for what comes is waiting for does not move out of it. */
+static int check_orders_locked(struct wormfs *fs, struct inode *ino, struct inode *from_dir, const char *name, struct inode *to_dir)
+{
+	int r;
+
+	if (!atomic_load(&fs->orders_coming) || (!S_ISDIR(ino->type) && lock_state_locked(fs, ino) != GUARD_HELD))
+		return 0;
+	r = hold_check_move(fs, from_dir, name, S_ISDIR(ino->type), to_dir);
+	if (r < 0)
+		count_refused_locked(fs, ino, S_ISDIR(ino->type) ? GUARD_RENAME_DIR : GUARD_RENAME, r);
+	return r;
+}
+
 static int check_rename_locked(struct wormfs *fs, const struct rename *rn)
 {
 	bool exchange = rn->flags & RENAME_EXCHANGE;
@@ -379,6 +400,10 @@ static int check_rename_locked(struct wormfs *fs, const struct rename *rn)
 		r = lock_check_rename_dir(fs, rn->from);
 	else
 		r = lock_check_locked(fs, rn->from, exchange ? GUARD_REPLACE : GUARD_RENAME);
+	if (r == 0)
+		r = check_orders_locked(fs, rn->from, rn->from_dir, rn->name, rn->to_dir);
+	if (r == 0 && exchange && rn->to)
+		r = check_orders_locked(fs, rn->to, rn->to_dir, rn->new_name, rn->from_dir);
 	if (r < 0 || !rn->to || rn->to == rn->from)
 		return r;
 	if (rn->flags & RENAME_NOREPLACE)

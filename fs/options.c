@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/role.h"
 #include "fs/staging.h"
 #include "lockstore/audit.h"
 #include "lockstore/ledger.h"
@@ -109,6 +110,18 @@ static int set_hold(struct options *o, const char *value, long arg)
 	if (len == 0 || len > LEDGER_CASE_MAX_BYTES || strchr(value, '/'))
 		return -EINVAL;
 	return set_string(o, value, offsetof(struct options, hold));
+}
+
+static int set_role(struct options *o, const char *value, long offset)
+{
+	struct role *role;
+	const char *bad;
+	int r = role_parse(value, &role, &bad);
+
+	if (r < 0)
+		return r;
+	role_free(role);
+	return set_string(o, value, offset);
 }
 
 static int set_staging(struct options *o, const char *value, long arg)
@@ -258,6 +271,8 @@ static const struct option_row rows[] = {
 	{ "mode", "governance|compliance", "kept in every record. compliance: nobody will ever delete early or lower it;\n"
 	  "needs min, retention and max [governance]", set_mode, 0 },
 	{ "hold", "CASE", "put every file that is locked from now on under this legal hold [none]", set_hold, 0 },
+	{ "hold_role", "USER:@GROUP...", "who may place and release legal holds beside root and the daemon's own user; the control\n"
+	  "socket is then open to all, and asks the kernel who they are [nobody]", set_role, offsetof(struct options, hold_role) },
 	{ "staging", "GLOB:GLOB...", "names not locked at close but by the rename to another name; \"staging=\" for\n"
 	  "none [" STAGING_DEFAULT "]", set_staging, 0 },
 	{ "staging_idle", "N", "seconds (1-315360000) after which an idle staging or interrupted file is\n"
@@ -494,6 +509,7 @@ void options_fini(struct options *o)
 	free(o->share);
 	free(o->mountpoint);
 	free(o->hold);
+	free(o->hold_role);
 	free(o->staging);
 	free(o->state);
 	free(o->key);

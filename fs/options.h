@@ -21,6 +21,7 @@ struct options {
 	bool has_retention, has_min, has_max;
 	enum worm_mode mode;
 	char *hold;			/* case, or NULL */
+	char *hold_role;		/* role.h, or NULL */
 	char *staging;			/* globs */
 	uint32_t staging_idle_s;
 	bool sync_close;

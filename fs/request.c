@@ -52,7 +52,7 @@ static void look(struct wormfs *fs, struct inode *ino, struct view *v)
 	v->nwriters = ino->nwriters;
 	pthread_mutex_unlock(&ino->lock);
 	if (v->state != GUARD_OPEN || !S_ISREG(ino->type))
-		return;
+		return;		/* GUARD_HELD says more than that it is staging or pending */
 	if (fs->opt.commit == COMMIT_CLOSE) {
 		inode_put(fs, inode_parent(fs, ino, &name));
 		v->staging = name && staging_matches(fs->staging, name);
@@ -116,6 +116,8 @@ static const char *explain_state(struct wormfs *fs, const struct view *v)
 		return "its lock record cannot be read or verified: nobody can say whether it is locked, so every change is refused";
 	case GUARD_EXPIRED:
 		return "its retention is over and no hold is on it: it may be deleted or extended, not changed";
+	case GUARD_HELD:
+		return "it is not locked yet, and will be under a legal hold when it is: until then it may be written, not deleted, replaced or moved away";
 	case GUARD_APPENDABLE:
 		return "what was written is locked";
 	case GUARD_RETAINED:

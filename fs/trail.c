@@ -82,7 +82,7 @@ void trail_commit_locked(struct wormfs *fs, struct inode *ino, const char *path,
 	if (result == 0 && ino->rec) {
 		retention_format_until(ino->rec->until_s, until);
 		snprintf(detail, sizeof(detail), "%s: until %s, %s%s%s", reason, until, worm_mode_name(ino->rec->mode),
-			 ino->rec->holds && fs->opt.hold ? ", hold " : "", ino->rec->holds && fs->opt.hold ? fs->opt.hold : "");
+			 ino->seal_holds ? ", hold " : "", ino->seal_holds ? ino->seal_holds : "");
 	} else {
 		snprintf(detail, sizeof(detail), "%s: not locked", reason);
 	}
@@ -141,6 +141,19 @@ void trail_note(struct wormfs *fs, enum audit_event event, int result, const cha
 	vsnprintf(detail, sizeof(detail), format, ap);
 	va_end(ap);
 	audit_put(fs->audit, &entry);
+}
+
+int trail_before(struct wormfs *fs, enum audit_event event, const char *format, ...)
+{
+	char detail[PATH_MAX], comm[ACTOR_COMM_BYTES];
+	struct audit_entry entry = { .event = event, .detail = detail };
+	va_list ap;
+
+	fill_actor(&entry, comm);
+	va_start(ap, format);
+	vsnprintf(detail, sizeof(detail), format, ap);
+	va_end(ap);
+	return audit_put_sync(fs->audit, &entry);
 }
 
 void trail_mounted(struct wormfs *fs)

@@ -28,6 +28,8 @@ void trail_file_locked(struct wormfs *fs, struct inode *ino, enum audit_event ev
  * the error. `ino` NULL: it has to do with no file. Waits for the disk. When the deed fails after all, say that with trail_file_locked(). */
 int trail_before_locked(struct wormfs *fs, struct inode *ino, enum audit_event event, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
+/* The same for what has to do with no file, or with many. */
+int trail_before(struct wormfs *fs, enum audit_event event, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* What has to do with no file. */
 void trail_note(struct wormfs *fs, enum audit_event event, int result, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -1,7 +1,7 @@
 /* The daemon's one object: what a mounted share is made of. Made by main.c, read by every module;
  * after `ready` only the fields that name a lock change.
  *
- * Lock order: rename_lock, then inode.lock (two of them: by address), then one of the leaves: the inode
+ * Lock order: hold_lock, rename_lock, then inode.lock (two of them: by address), then one of the leaves: the inode
  * table's shards, names_lock, the descriptor cache, the ledger, the journal, the audit queue, the clock. No lock is held across
  * fuse_reply_*(): after the reply a FORGET may come. */
 #ifndef WORMFS_WORMFS_H
@@ -31,6 +31,8 @@ struct control;
 struct audit;
 struct trail;
 struct timekeeper;
+struct hold_orders;
+struct role;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
 struct lower_features {
@@ -75,6 +77,8 @@ struct wormfs {
 	struct audit *audit;	/* NULL: switched off */
 	struct trail *trail;
 	struct timekeeper *timekeeper;
+	struct hold_orders *holds;
+	struct role *hold_role;
 	int64_t last_mounted_s;	/* wall time: start of the daemon before this one, 0: none */
 	int state_lock_fd;	/* flock(2) */
 	unsigned state_made;	/* what this start made, to be taken away if it fails (state.c) */
@@ -84,6 +88,8 @@ struct wormfs {
 	pthread_rwlock_t rename_lock;
 	/* inode.parent, inode.name and inode.aliases of every inode. */
 	pthread_mutex_t names_lock;
+	/* One change of holds at a time: name in the ledger and count in the record are two writes. */
+	pthread_mutex_t hold_lock;
 	/* Serial numbers: [serial_next, serial_end) are reserved in the ledger. */
 	pthread_mutex_t serial_lock;
 	uint64_t serial_next, serial_end;
@@ -92,6 +98,8 @@ struct wormfs {
 	atomic_bool ledger_rows;	/* the ledger has, or had, a row: "no record" must be asked there, too */
 	atomic_bool unpinned_locks;	/* a file was locked whose directory nobody knew: ask all directories */
 	atomic_bool ledger_failed;	/* a look-up failed: said once */
+
+	atomic_uint orders_placing, orders_coming;	/* orders that enforce something (hold.h) */
 
 	/* Since mount, for the status command. */
 	atomic_ullong n_locked;

@@ -1,8 +1,9 @@
 /* What the daemon and its clients say to each other. Two doors, one vocabulary:
  *
  * 1. Extended attributes through the mount. Anybody who may reach the file reads
- *      user.worm.state      open | staging | pending | closing | appendable | retained | expired | unreadable | pinned
- *                           (pending: written, not locked yet, on the list of the sweep; retained: a date ahead, infinite, unspecified, or a hold; pinned: a directory above a lock)
+ *      user.worm.state      open | staging | pending | closing | appendable | retained | expired | unreadable | pinned | held
+ *                           (pending: written, not locked yet, on the list of the sweep; retained: a date ahead, infinite, unspecified, or a hold; pinned: a directory above a lock;
+ *                           held: not locked yet, and an order for what comes will put it under a hold with its lock)
  *      user.worm.until      RFC 3339 UTC, "infinite" or "unspecified"      (committed files only, else ENODATA)
  *      user.worm.mode       governance | compliance                        (likewise)
  *      user.worm.holds      names, one a line; "" without a hold           (likewise)
@@ -18,15 +19,25 @@
  *    Every other set or remove of user.worm.* is EPERM.
  *
  * 2. The control socket, CONTROL_SOCKET in the state directory, mode 0600: privileged requests. The peer
- *    (SO_PEERCRED) must be root or the daemon's own uid. One JSON object a line, at most CONTROL_LINE_MAX
+ *    (SO_PEERCRED) must be root or the daemon's own uid. With -o hold_role the directory is 0711, the socket 0666, and who
+ *    has the role may ask what is marked (h). One JSON object a line, at most CONTROL_LINE_MAX
  *    bytes; the answer is one line as well, {"ok":true,...} or {"ok":false,"errno":"EPERM","error":"one sentence"}.
  *    `reindex` sends {"progress":{...}} lines before its answer. Any number of requests on one connection.
  *      {"verb":"mount"}                              as user.worm.mount, inside "mount"
  *      {"verb":"explain","path":P}                   as user.worm.explain, inside "file"
  *      {"verb":"commit","path":P}
  *      {"verb":"extend","path":P,"until":T}          answer has "until"
- *      {"verb":"hold","path":P,"case":C}             EEXIST: has it already. Any committed file; others EINVAL
- *      {"verb":"release","path":P,"case":C}          ENOENT: has it not
+ *      {"verb":"hold","path":P,"case":C}         (h) EEXIST: has it already. Any committed file; others EINVAL
+ *      {"verb":"release","path":P,"case":C}      (h) ENOENT: has it not
+ *      {"verb":"order-new","case":C,"reason":TEXT,"future":bool}  (h) answer has "order", and "unfinished": an order of this
+ *                           case is being worked on
+ *      {"verb":"order-add","order":N,"paths":[P,...],"tree":bool,"release":bool}  (h) answer has "failed":[{"path","errno","error"},...]
+ *                           and "have":[P,...]: those are under the hold already
+ *      {"verb":"order-run","order":N,"release":bool}  (h) sends {"progress":{"phase":"checking|placing|releasing|waiting","files":N}}
+ *                           and {"progress":{"failed":{...}}}; answer has "changed", "unchanged", "waiting", "failed", "bytes", "ended".
+ *                           EINVAL: some cannot be held, nothing was placed
+ *      {"verb":"order-drop","order":N}           (h) before it is run
+ *    mount, explain and sync are for (h), too
  *      {"verb":"clock_accept","reason":T}            answer has "gained" (seconds) and "now". EALREADY: the clock is not
  *                                                    behind the system's date; EPERM: compliance mode, and the date is
  *                                                    not synchronised; EOPNOTSUPP: not a clock of its own

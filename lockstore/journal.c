@@ -44,7 +44,8 @@ struct slot {
 	uint8_t mode;
 	uint16_t holds;
 	uint16_t rule;
-	uint8_t zero[14];
+	uint8_t generation;	/* 0 in a journal from before there were any */
+	uint8_t zero[13];
 	int64_t committed_s;
 	int64_t until_s;
 	uint64_t serial;
@@ -292,6 +293,7 @@ void journal_mark_locked(struct journal *journal, journal_slot slot, const struc
 		store_path(s, path);
 	s->flags = rec->flags;
 	s->mode = rec->mode;
+	s->generation = rec->generation;
 	s->holds = rec->holds;
 	s->rule = rec->rule;
 	s->committed_s = rec->committed_s;
@@ -330,6 +332,7 @@ static int call_with(journal_fn fn, void *arg, journal_slot slot, enum journal_s
 		rec = (struct lock_record){
 			.flags = s->flags,
 			.mode = s->mode,
+			.generation = s->generation,
 			.holds = s->holds,
 			.rule = s->rule,
 			.committed_s = s->committed_s,

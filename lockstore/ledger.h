@@ -19,7 +19,7 @@
 #include "lockstore/record.h"
 
 #define LEDGER_FILE "ledger.db"		/* in the state directory */
-#define LEDGER_SCHEMA_VERSION 1		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
+#define LEDGER_SCHEMA_VERSION 2		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
 #define LEDGER_CASE_MAX_BYTES 128	/* name of a legal hold: printable UTF-8, no '/' and no control character */
 
 struct ledger;
@@ -52,8 +52,9 @@ struct ledger_row {
 	uint32_t holds;		/* number of names in the ledger (rec.holds is the file's own count) */
 	const char *rule;	/* name of the rule; "" = mount options; NULL in ledger_put(): as it was */
 	const uint8_t *sha256;	/* 32 bytes, or NULL while it is pending */
-	/* ledger_put() and committer_put() only: a hold that comes with the lock (-o hold=CASE), added in
-	 * the same transaction when the file does not have it yet (by = uid 0 at committed_s); NULL: none. */
+	/* ledger_put() and committer_put() only: holds that come with the lock (-o hold=CASE, orders for what comes),
+	 * '\n' between their names, added in the same transaction when the file does not have them yet (at committed_s,
+	 * by whoever gave the order, else uid 0); NULL: none. */
 	const char *hold;
 };
 
@@ -66,8 +67,8 @@ void ledger_rollback(struct ledger *ledger);
 
 /* Without ledger_begin() each of these is a transaction of its own. */
 
-/* Inserts, or merges into the row of the same key: the later date, the stricter mode, the first
- * committed_s and serial win; path, owner, size, mtime, rule and rec.holds are taken from `row`, as is the
+/* Inserts, or merges into the row of the same key: the newer generation's date and in the same generation the
+ * later one, the stricter mode, the first committed_s and serial win; path, owner, size, mtime, rule and rec.holds are taken from `row`, as is the
  * digest; the old digest stays when `row` has none and size and mtime are the same. Append-only is kept
  * only while both say so. `holds` is not taken: the names count. Another key at the same path is left
  * alone: paths are not unique (hard links, files replaced below). A serial that is not given out yet is
@@ -85,6 +86,9 @@ int ledger_hold_add(struct ledger *ledger, const struct file_key *key, const cha
 		    uid_t by, int64_t at_s);
 /* -ENOENT: no such hold on it. */
 int ledger_hold_release(struct ledger *ledger, const struct file_key *key, const char *case_name);
+
+/* The count that the record on the file has now. 0 also when there is no row. */
+int ledger_set_rec_holds(struct ledger *ledger, const struct file_key *key, uint16_t holds);
 
 typedef int (*ledger_hold_fn)(void *arg, const char *case_name, uid_t by, int64_t at_s);
 /* In order of name. A non-zero return of fn ends the walk and is returned. */

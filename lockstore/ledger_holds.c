@@ -26,7 +26,7 @@ static size_t utf8_at(const unsigned char *p, uint32_t *ret_code)
 	return len;
 }
 
-static bool case_name_is_good(const char *name)
+bool ledger_case_name_is_good(const char *name)
 {
 	const unsigned char *p = (const unsigned char *)name;
 	size_t len = strlen(name);
@@ -65,18 +65,19 @@ int ledger_hold_insert(struct ledger *ledger, const struct file_key *key, const 
 	sqlite3_stmt *stmt;
 	int r;
 
-	if (!case_name_is_good(case_name))
+	if (!ledger_case_name_is_good(case_name))
 		return ledger_say(ledger, -EINVAL, "the name of a hold is 1 to 128 bytes of UTF-8 without '/'");
 	r = ledger_row_id(ledger, key, &id);
 	if (r < 0)
 		return r;
 	r = ledger_prepare(ledger, &ledger->writer, STMT_HOLD_ADD,
-			   "INSERT INTO hold VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING", &stmt);
+			   "INSERT INTO hold VALUES(?1, ?2, CASE WHEN ?3 >= 0 THEN ?3 ELSE coalesce((SELECT by_uid FROM hold_order"
+			   " WHERE name = ?2 AND future ORDER BY id LIMIT 1), 0) END, ?4) ON CONFLICT DO NOTHING", &stmt);
 	if (r < 0)
 		return r;
 	sqlite3_bind_int64(stmt, 1, id);
 	sqlite3_bind_text(stmt, 2, case_name, -1, SQLITE_STATIC);
-	sqlite3_bind_int64(stmt, 3, by);
+	sqlite3_bind_int64(stmt, 3, by == LEDGER_BY_ORDER ? -1 : (int64_t)by);
 	sqlite3_bind_int64(stmt, 4, at_s);
 	r = ledger_run(ledger, &ledger->writer, stmt, "cannot place a hold");
 	if (r < 0)
@@ -118,6 +119,23 @@ int ledger_hold_release(struct ledger *ledger, const struct file_key *key, const
 		goto out;
 	r = sqlite3_changes(ledger->writer.db) == 0 ? -ENOENT : update_count(ledger, id);
 out:
+	return ledger_change_end(ledger, r);
+}
+
+int ledger_set_rec_holds(struct ledger *ledger, const struct file_key *key, uint16_t holds)
+{
+	sqlite3_stmt *stmt;
+	int r;
+
+	r = ledger_change(ledger);
+	if (r < 0)
+		return r;
+	r = ledger_prepare(ledger, &ledger->writer, STMT_REC_HOLDS, "UPDATE file SET rec_holds = ?2 WHERE key = ?1", &stmt);
+	if (r == 0) {
+		ledger_bind_key(stmt, 1, key);
+		sqlite3_bind_int(stmt, 2, holds);
+		r = ledger_run(ledger, &ledger->writer, stmt, "cannot note the holds of a record");
+	}
 	return ledger_change_end(ledger, r);
 }
 

@@ -27,7 +27,8 @@ enum ledger_statement {
 	STMT_META_GET, STMT_META_SET, STMT_COUNTER_GET, STMT_COUNTER_SET, STMT_COUNTER_RAISE,
 	STMT_PUT, STMT_ID, STMT_REMOVE_HOLDS, STMT_REMOVE, STMT_UNTIL, STMT_EXTEND, STMT_FIND,
 	STMT_ANY, STMT_BELOW,
-	STMT_HOLD_ADD, STMT_HOLD_RELEASE, STMT_HOLD_COUNT, STMT_HOLDS,
+	STMT_HOLD_ADD, STMT_HOLD_RELEASE, STMT_HOLD_COUNT, STMT_HOLDS, STMT_REC_HOLDS,
+	STMT_ORDER_NEW, STMT_ORDER_ADD, STMT_ORDER_COVER,
 	STMT_PENDING_PUT, STMT_PENDING_REMOVE, STMT_PENDING_PAGE, STMT_PENDING_COUNT, STMT_PENDING_FIND,
 	NSTATEMENTS
 };
@@ -107,7 +108,9 @@ static inline void ledger_bind_key(sqlite3_stmt *stmt, int at, const struct file
 /* ledger_rows.c: the number of the row of a key, on the writer. -ENOENT: none. */
 int ledger_row_id(struct ledger *ledger, const struct file_key *key, sqlite3_int64 *ret_id);
 /* Between ledger_change() and ledger_change_end(). -EEXIST: has it already. */
+#define LEDGER_BY_ORDER ((uid_t)-1)	/* by whoever gave the order for what comes, else uid 0 */
 int ledger_hold_insert(struct ledger *ledger, const struct file_key *key, const char *case_name, uid_t by, int64_t at_s);
+bool ledger_case_name_is_good(const char *name);
 /* The page of a listing as SQL; the caller frees it with sqlite3_free(). For the plan test, too. */
 char *ledger_filter_sql(const struct ledger_filter *filter, bool bounded, bool count);
 

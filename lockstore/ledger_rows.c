@@ -11,19 +11,22 @@
 #include <string.h>
 
 #define ROW_COLUMNS "key, path, flags, mode, rec_holds, rec_rule, committed_s, until_s, serial, size_bytes," \
-	" mtime_ns, uid, gid, holds, rule, sha256"
+	" mtime_ns, uid, gid, holds, rule, sha256, generation"
 #define SHA256_BYTES 32
 
 /* max() is retention_is_later(): the two words are the ends of int64. */
 static const char put_sql[] =
 	"INSERT INTO file(key, path, flags, mode, rec_holds, rec_rule, committed_s, until_s, serial, size_bytes,"
-	" mtime_ns, uid, gid, rule, sha256, holds)"
-	" VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, coalesce(?14, ''), ?15, 0)"
+	" mtime_ns, uid, gid, rule, sha256, holds, generation)"
+	" VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, coalesce(?14, ''), ?15, 0, ?16)"
 	" ON CONFLICT(key) DO UPDATE SET path = excluded.path,"
 	" flags = flags & excluded.flags,"	/* append-only is the weaker lock */
 	" mode = max(mode, excluded.mode),"
 	" rec_holds = excluded.rec_holds, rec_rule = excluded.rec_rule, rule = coalesce(?14, rule),"
-	" until_s = max(until_s, excluded.until_s),"
+	/* A date is made earlier only by a new generation of the record: what is older cannot bring the late one back. */
+	" until_s = CASE WHEN excluded.generation > generation THEN excluded.until_s"
+	"   WHEN excluded.generation < generation THEN until_s ELSE max(until_s, excluded.until_s) END,"
+	" generation = max(generation, excluded.generation),"
 	" size_bytes = excluded.size_bytes, mtime_ns = excluded.mtime_ns,"
 	" uid = excluded.uid, gid = excluded.gid,"
 	/* What was digested must still be what is there: an append-only file grows. */
@@ -99,6 +102,7 @@ static int page_add(struct page *page, sqlite3_stmt *stmt)
 				.serial = (uint64_t)sqlite3_column_int64(stmt, 8),
 				.size_bytes = (uint64_t)sqlite3_column_int64(stmt, 9),
 				.mtime_ns = sqlite3_column_int64(stmt, 10),
+				.generation = (uint8_t)sqlite3_column_int(stmt, 16),
 			},
 			.uid = (uid_t)sqlite3_column_int64(stmt, 11),
 			.gid = (gid_t)sqlite3_column_int64(stmt, 12),
@@ -170,6 +174,26 @@ static int raise_serial(struct ledger *ledger, uint64_t serial)
 	return r;
 }
 
+/* row->hold: names that came with the lock. */
+static int insert_holds(struct ledger *ledger, const struct ledger_row *row)
+{
+	char name[LEDGER_CASE_MAX_BYTES + 1];
+	const char *p = row->hold, *end;
+	int r = 0;
+
+	for (; r == 0 && *p; p = *end ? end + 1 : end) {
+		end = strchrnul(p, '\n');
+		if ((size_t)(end - p) >= sizeof(name))
+			return ledger_say(ledger, -EINVAL, "the name of a hold is too long");
+		memcpy(name, p, (size_t)(end - p));
+		name[end - p] = '\0';
+		r = ledger_hold_insert(ledger, &row->key, name, LEDGER_BY_ORDER, row->rec.committed_s);
+		if (r == -EEXIST)
+			r = 0;
+	}
+	return r;
+}
+
 int ledger_put(struct ledger *ledger, const struct ledger_row *row)
 {
 	const struct lock_record *rec = &row->rec;
@@ -199,14 +223,12 @@ int ledger_put(struct ledger *ledger, const struct ledger_row *row)
 	sqlite3_bind_int64(stmt, 13, row->gid);
 	sqlite3_bind_text(stmt, 14, row->rule, -1, SQLITE_STATIC);
 	sqlite3_bind_blob(stmt, 15, row->sha256, row->sha256 ? SHA256_BYTES : 0, SQLITE_STATIC);
+	sqlite3_bind_int(stmt, 16, rec->generation);
 	r = ledger_run(ledger, &ledger->writer, stmt, "cannot put a file into the ledger");
 	if (r == 0)
 		r = raise_serial(ledger, rec->serial);
-	if (r == 0 && row->hold) {
-		r = ledger_hold_insert(ledger, &row->key, row->hold, 0, rec->committed_s);
-		if (r == -EEXIST)
-			r = 0;
-	}
+	if (r == 0 && row->hold)
+		r = insert_holds(ledger, row);
 out:
 	return ledger_change_end(ledger, r);
 }

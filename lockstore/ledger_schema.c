@@ -54,8 +54,40 @@ static const char version_1[] =
 	"  due_s INTEGER NOT NULL) WITHOUT ROWID;"
 	"CREATE INDEX pending_due ON pending(due_s, key);";
 
+/* Requests: orders about holds (ledger_orders.h), the generation of a record, requests that wait for a second person. */
+static const char version_2[] =
+	"ALTER TABLE file ADD COLUMN generation INTEGER NOT NULL DEFAULT 0;"	/* record.h */
+	"CREATE TABLE hold_order("
+	"  id INTEGER PRIMARY KEY AUTOINCREMENT,"	/* never given twice */
+	"  name TEXT NOT NULL,"
+	"  state INTEGER NOT NULL,"		/* enum order_state */
+	"  future INTEGER NOT NULL,"
+	"  by_uid INTEGER NOT NULL,"
+	"  at_s INTEGER NOT NULL,"
+	"  reason TEXT NOT NULL,"
+	"  files INTEGER NOT NULL DEFAULT 0,"
+	"  bytes INTEGER NOT NULL DEFAULT 0);"
+	"CREATE INDEX hold_order_name ON hold_order(name);"
+	"CREATE TABLE hold_path("
+	"  path BLOB NOT NULL,"
+	"  ord INTEGER NOT NULL,"		/* hold_order.id */
+	"  tree INTEGER NOT NULL,"		/* and all below it */
+	"  PRIMARY KEY(path, ord)) WITHOUT ROWID;"
+	"CREATE INDEX hold_path_ord ON hold_path(ord, path, tree);"
+	"CREATE TABLE approval("
+	"  id INTEGER PRIMARY KEY AUTOINCREMENT,"
+	"  verb TEXT NOT NULL,"
+	"  key BLOB NOT NULL,"
+	"  path BLOB NOT NULL,"
+	"  until_s INTEGER NOT NULL,"		/* shorten: the new end */
+	"  reason TEXT NOT NULL,"
+	"  by_uid INTEGER NOT NULL,"
+	"  at_s INTEGER NOT NULL,"
+	"  expires_s INTEGER NOT NULL);";
+
 const struct ledger_migration ledger_migrations[LEDGER_SCHEMA_VERSION] = {
 	{ version_1 },
+	{ version_2 },
 };
 
 static int read_pragma(sqlite3 *db, const char *sql, int64_t *ret_value)
@@ -132,9 +164,12 @@ int ledger_schema_check_tables(sqlite3 *db, char ret_message[LEDGER_MESSAGE_BYTE
 		"SELECT name, value FROM meta LIMIT 0",
 		"SELECT next FROM counter LIMIT 0",
 		"SELECT id, key, path, flags, mode, rec_holds, rec_rule, committed_s, until_s, serial, size_bytes,"
-		" mtime_ns, uid, gid, holds, rule, sha256 FROM file LIMIT 0",
+		" mtime_ns, uid, gid, holds, rule, sha256, generation FROM file LIMIT 0",
 		"SELECT file, name, by_uid, at_s FROM hold LIMIT 0",
 		"SELECT key, path, reason, since_s, due_s FROM pending LIMIT 0",
+		"SELECT id, name, state, future, by_uid, at_s, reason, files, bytes FROM hold_order LIMIT 0",
+		"SELECT path, ord, tree FROM hold_path LIMIT 0",
+		"SELECT id, verb, key, path, until_s, reason, by_uid, at_s, expires_s FROM approval LIMIT 0",
 	};
 
 	for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {

@@ -285,6 +285,7 @@ int record_encode(struct record_key *key, const struct lock_record *rec, uint8_t
 	b[0] = RECORD_VERSION;
 	b[1] = rec->flags;
 	b[2] = rec->mode;
+	b[3] = rec->generation;
 	put_u16(b + 4, rec->holds);
 	put_u16(b + 6, rec->rule);
 	put_u64(b + 8, (uint64_t)rec->committed_s);
@@ -312,11 +313,12 @@ int record_decode(struct record_key *key, const void *bytes, size_t len_bytes, s
 		return r;
 	if (CRYPTO_memcmp(mac, b + MAC_OFFSET, MAC_BYTES) != 0)
 		return -EBADMSG;
-	if (b[0] != RECORD_VERSION || (b[1] & ~RECORD_KNOWN_FLAGS) || b[2] > WORM_COMPLIANCE || b[3] != 0)
+	if (b[0] != RECORD_VERSION || (b[1] & ~RECORD_KNOWN_FLAGS) || b[2] > WORM_COMPLIANCE)
 		return -EPROTO;
 	*ret_rec = (struct lock_record){
 		.flags = b[1],
 		.mode = b[2],
+		.generation = b[3],
 		.holds = get_u16(b + 4),
 		.rule = get_u16(b + 6),
 		.committed_s = (int64_t)get_u64(b + 8),

@@ -2,7 +2,7 @@
  *
  * 64 bytes, little endian, because that is what fits beside the inode in ext4's default 256-byte inode
  * (measured: 64 bytes cost no block, 68 cost one). Layout, offsets in bytes:
- *   0 version (1)   1 flags   2 mode   3 zero   4 holds u16   6 rule u16   8 committed_s i64
+ *   0 version (1)   1 flags   2 mode   3 generation   4 holds u16   6 rule u16   8 committed_s i64
  *   16 until_s i64   24 serial u64   32 size_bytes u64   40 mtime_ns i64   48 mac[16]
  * The MAC is HMAC-SHA256 over bytes 0-47, cut to 128 bits (RFC 2104 section 5). */
 #ifndef WORMFS_RECORD_H
@@ -17,6 +17,7 @@
 #define RECORD_BYTES 64
 #define RECORD_VERSION 1
 #define RECORD_KEY_BYTES 32
+#define RECORD_GENERATION_MAX 255
 
 enum record_flags {
 	RECORD_APPEND = 1 << 0,	/* append-only: bytes below the end are locked, the end may grow */
@@ -25,6 +26,7 @@ enum record_flags {
 struct lock_record {
 	uint8_t flags;		/* enum record_flags */
 	uint8_t mode;		/* enum worm_mode */
+	uint8_t generation;	/* how often its date was made earlier: of two records of a file the higher one is newer */
 	uint16_t holds;		/* number of legal holds; their names are in the ledger */
 	uint16_t rule;		/* number of the rule in the ledger; 0 = mount options */
 	int64_t committed_s;

@@ -1,7 +1,7 @@
-/* commit, extend, hold, release: what changes a lock, and never makes it weaker than it was asked for.
+/* commit and extend: what makes a lock stronger, and may be asked for by the owner of a file.
  *
- * Commit and extend are requests to the file itself (user.worm.*), so that its owner may make them; where
- * its mode or a read-only mount forbids the xattr, and for hold and release, the control socket is asked.
+ * Both are requests to the file itself (user.worm.*); where its mode or a read-only mount forbids the xattr, the control
+ * socket is asked.
  * One file that fails does not stop the others; each failure is one line or one JSON object. */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@
 #define XATTR_WORM_STATE XATTR_WORM_PREFIX "state"
 #define VALUE_BYTES 256		/* longer than any state or date */
 
-enum verb { COMMIT, EXTEND, HOLD, RELEASE };
+enum verb { COMMIT, EXTEND };
 
 static const struct {
 	const char *name;
@@ -27,8 +27,6 @@ static const struct {
 } verbs[] = {
 	[COMMIT] = { "commit", "locked" },
 	[EXTEND] = { "extend", "extended" },
-	[HOLD] = { "hold", "held" },
-	[RELEASE] = { "release", "released" },
 };
 
 enum result { DONE, UNCHANGED, FAILED };
@@ -36,7 +34,7 @@ enum result { DONE, UNCHANGED, FAILED };
 struct job {
 	struct wormctl *ctl;
 	enum verb verb;
-	const char *argument;		/* UNTIL or CASE */
+	const char *argument;		/* UNTIL */
 	struct retention until;		/* EXTEND */
 	bool bulk;			/* a tree or a list: no line for each success */
 	uint64_t count[3];		/* by enum result */
@@ -84,25 +82,8 @@ static void get_state(const struct target *target, char ret_state[VALUE_BYTES], 
 
 static bool is_unlocked(const char *state)
 {
-	return strcmp(state, "open") == 0 || strcmp(state, "staging") == 0 || strcmp(state, "pending") == 0;
-}
-
-/* ", it has: 'a', 'b'" or "". */
-static void list_holds(const struct target *target, char *buf, size_t len_bytes)
-{
-	json_t *file = ask_about(target), *holds = json_object_get(file, "holds"), *hold;
-	size_t len = 0, i;
-
-	buf[0] = '\0';
-	json_array_foreach(holds, i, hold) {
-		const char *name = json_string_value(hold);
-
-		if (name && len < len_bytes)
-			len += snprintf(buf + len, len_bytes - len, "%s%s", i ? ", " : "; it has: ", quoted(name));
-	}
-	if (file && !json_array_size(holds))
-		snprintf(buf, len_bytes, "; it has none");
-	json_decref(file);
+	return strcmp(state, "open") == 0 || strcmp(state, "staging") == 0 || strcmp(state, "pending") == 0 ||
+	       strcmp(state, "held") == 0;
 }
 
 /* Asked for, and not later than what the file has. */
@@ -125,30 +106,15 @@ static enum result judge(const struct job *job, const struct target *target, int
 {
 	const char *verb = verbs[job->verb].name, *name = quoted(target->shown);
 	const struct share *share = target->place->share;
-	char state[VALUE_BYTES], until[VALUE_BYTES], holds[VALUE_BYTES];
+	char state[VALUE_BYTES], until[VALUE_BYTES];
 
 	switch (error) {
-	case -EEXIST:
-		if (job->verb == HOLD)
-			return UNCHANGED;
-		break;
 	case -EBUSY:
 		fail(f, error, "cannot %s %s: a program still has it open for writing; end that, then try again "
 		     "(fuser -v %s names it)", verb, name, name);
 		return FAILED;
-	case -ENOENT:
-		if (job->verb != RELEASE)
-			break;
-		if (target->in_tree)
-			return UNCHANGED;
-		list_holds(target, holds, sizeof(holds));
-		fail(f, error, "cannot release %s: it is not under hold %s%s", quoted(target->shown),
-		     quoted(job->argument), holds);
-		return FAILED;
 	case -EINVAL:
 		get_state(target, state, until);
-		if (is_unlocked(state) && job->verb == RELEASE && target->in_tree)
-			return UNCHANGED;
 		if (is_unlocked(state)) {
 			fail(f, error, "cannot %s %s: it is not locked yet; run: wormctl commit %s", verb, name, name);
 			return FAILED;
@@ -171,12 +137,8 @@ static enum result judge(const struct job *job, const struct target *target, int
 		}
 		/* fall through */
 	case -EACCES:
-		if (job->verb == COMMIT || job->verb == EXTEND) {
-			fail(f, error, "cannot %s %s: %s", verb, name,
-			     *said ? said : "only its owner may, who can write to it, or root");
-			return FAILED;
-		}
-		break;
+		fail(f, error, "cannot %s %s: %s", verb, name, *said ? said : "only its owner may, who can write to it, or root");
+		return FAILED;
 	case -EOPNOTSUPP:
 		fail(f, error, "cannot %s %s: %s", verb, name,
 		     *said ? said : "nothing is locked on this mount (commit=never)");
@@ -219,8 +181,6 @@ static int request_socket(const struct job *job, const struct target *target, ch
 	free(path);
 	if (job->verb == EXTEND)
 		json_object_set_new(request, "until", json_string(job->argument));
-	else if (job->verb != COMMIT)
-		json_object_set_new(request, "case", json_string(job->argument));
 	f->text[0] = '\0';	/* from here on it is the request that fails */
 	r = client_call(client, request, NULL, NULL, &answer);
 	*ret_said = client_error(client);
@@ -235,7 +195,7 @@ static enum result perform(const struct job *job, const struct target *target, c
 			   struct failure *f)
 {
 	const char *value = job->verb == COMMIT ? "1" : job->argument, *said = "", *name = quoted(target->shown);
-	bool by_xattr = (job->verb == COMMIT || job->verb == EXTEND) && target->place->share->mounted;
+	bool by_xattr = target->place->share->mounted;
 	int r;
 
 	if (S_ISDIR(target->st.st_mode)) {
@@ -305,12 +265,6 @@ static void print_line(const struct job *job, const char *shown, enum result res
 		print_name(stdout, *until ? until : job->argument);
 		fputc('\n', stdout);
 		break;
-	case HOLD:
-		printf(": %s hold %s\n", result == UNCHANGED ? "is already under" : "is now under", quoted(job->argument));
-		break;
-	case RELEASE:
-		printf(": released from hold %s\n", quoted(job->argument));
-		break;
 	}
 }
 
@@ -356,11 +310,6 @@ static int check_argument(const struct command *command, struct job *job)
 		if (job->until.kind == RETENTION_IS_UNSPECIFIED)
 			return wrong_usage(command, "a retention cannot be made unspecified: name a date or a period");
 	}
-	if ((job->verb == HOLD || job->verb == RELEASE) &&
-	    (!job->argument[0] || strlen(job->argument) > LEDGER_CASE_MAX_BYTES || strchr(job->argument, '/') ||
-	     !text_is_printable(job->argument)))
-		return wrong_usage(command, "%s is no name of a hold: 1 to %d bytes of UTF-8, no '/' and no control "
-				   "character", quoted(job->argument), LEDGER_CASE_MAX_BYTES);
 	return EXIT_YES;
 }
 
@@ -384,8 +333,7 @@ static int run_job(struct wormctl *ctl, const struct command *command, enum verb
 	argv += optind;
 	if (verb != COMMIT) {
 		if (argc == 0)
-			return wrong_usage(command, verb == EXTEND ? "until when? UNTIL is missing" :
-					   "which hold? CASE is missing");
+			return wrong_usage(command, "until when? UNTIL is missing");
 		job.argument = argv[0];
 		argc--;
 		argv++;
@@ -407,10 +355,6 @@ static int run_job(struct wormctl *ctl, const struct command *command, enum verb
 		complain("%s", f.text);
 	else if (job.bulk)
 		r = print_summary(&job);
-	if (r == 0 && verb == RELEASE && job.bulk && job.count[DONE] + job.count[FAILED] == 0) {
-		complain("no file there is under hold %s", quoted(job.argument));
-		r = -ENOENT;
-	}
 	return finish_output(r < 0 || job.count[FAILED] ? EXIT_COULD_NOT : EXIT_YES);
 }
 
@@ -422,16 +366,6 @@ static int run_commit(struct wormctl *ctl, int argc, char **argv)
 static int run_extend(struct wormctl *ctl, int argc, char **argv)
 {
 	return run_job(ctl, &command_extend, EXTEND, argc, argv);
-}
-
-static int run_hold(struct wormctl *ctl, int argc, char **argv)
-{
-	return run_job(ctl, &command_hold, HOLD, argc, argv);
-}
-
-static int run_release(struct wormctl *ctl, int argc, char **argv)
-{
-	return run_job(ctl, &command_release, RELEASE, argc, argv);
 }
 
 #define HELP_PATHS \
@@ -492,47 +426,4 @@ const struct command command_extend = {
 	"\n"
 	HELP_EXIT,
 	.run = run_extend,
-};
-
-const struct command command_hold = {
-	.name = "hold",
-	.summary = "put locked files under a legal hold",
-	.help =
-	"Usage: wormctl hold [-r] [--json] CASE PATH...\n"
-	"\n"
-	"Puts locked files under the legal hold CASE (1-128 bytes of UTF-8, no '/'): they cannot be\n"
-	"deleted until it is released, whatever their retention. A file may be under several holds. A file\n"
-	"that is not locked yet is refused: commit it first. A file that has this hold already stays as\n"
-	"it is.\n"
-	"Only root, or the user who runs the daemon, may.\n"
-	"\n"
-	HELP_PATHS
-	"\n"
-	"Examples:\n"
-	"  wormctl hold case-12 contract.pdf mail.eml\n"
-	"  wormctl hold case-12 -r /srv/share/2026\n"
-	"  wormctl list --uid alice -0 | wormctl hold case-12 --files-from - -0\n"
-	"\n"
-	HELP_EXIT,
-	.run = run_hold,
-};
-
-const struct command command_release = {
-	.name = "release",
-	.summary = "release files from a legal hold",
-	.help =
-	"Usage: wormctl release [-r] [--json] CASE PATH...\n"
-	"\n"
-	"Takes the legal hold CASE from files. Their retention and their other holds stay. A file that is\n"
-	"not under it is an error; in a tree it counts as unchanged, unless there is none that is.\n"
-	"Only root, or the user who runs the daemon, may.\n"
-	"\n"
-	HELP_PATHS
-	"\n"
-	"Examples:\n"
-	"  wormctl release case-12 contract.pdf\n"
-	"  wormctl list --hold case-12 -0 | wormctl release case-12 --files-from - -0\n"
-	"\n"
-	HELP_EXIT,
-	.run = run_release,
 };

@@ -9,7 +9,7 @@ _wormctl()
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --since | --until | --path | --event | --head | --anchor | --file | --first | --reason) ((i++)) ;;
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --since | --until | --path | --event | --head | --anchor | --file | --first) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -23,20 +23,22 @@ _wormctl()
 	case $prev in
 	--state) words='retained expired held' ;;
 	--uid) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
-	--hold | --expires-before | --rule | --since | --until | --event | --head | --first | --path | --reason) return ;;
+	--hold | --expires-before | --rule | --reason | --since | --until | --event | --head | --first | --path) return ;;
 	--state-dir)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return ;;
-	--key | --files-from | --anchor | --file) ;;
+	--key | --files-from | --from | --anchor | --file) ;;
 	*)
 		case $command:$cur in
 		:-*) words='--state-dir --key --json --help --version' ;;
 		:*) words=$commands ;;
 		list:-*) words='--state --hold --uid --expires-before --rule --json --count --null --header --state-dir --help' ;;
 		status:-*) words='--json --state-dir --key --help' ;;
-		commit:-* | extend:-* | hold:-* | release:-*)
+		commit:-* | extend:-*)
 			words='--recursive --files-from --null --json --state-dir --help' ;;
+		hold:-*) words='--recursive --future --reason --from --null --progress --json --state-dir --help' ;;
+		release:-*) words='--recursive --all --reason --from --null --progress --json --state-dir --help' ;;
 		reindex:-*) words='--json --state-dir --key --help' ;;
 		audit:-*) words='--since --until --uid --path --event --denied --head --anchor --file --first --json --state-dir --help' ;;
 		audit:*) [ "$nth" -gt 0 ] || words='show verify export' ;;
@@ -44,7 +46,8 @@ _wormctl()
 		clock:*) [ "$nth" -gt 0 ] || words='status accept' ;;
 		errno-table:*) words='--help' ;;
 		extend:*) [ "$nth" -gt 0 ] || words='30d 6mo 1y 7y 10y infinite' ;;
-		hold:* | release:*) [ "$nth" -gt 0 ] || return ;;
+		hold:*) [ "$nth" -gt 0 ] || words='list show' ;;
+		release:*) [ "$nth" -gt 0 ] || return ;;
 		esac ;;
 	esac
 	if [ -n "$words" ]; then

@@ -66,6 +66,10 @@ def listed(*args, **kwargs):
     return r.raw.decode('utf-8', 'surrogateescape').split('\0')[:-1]
 
 
+def release(*args, **kwargs):
+    return ctl('release', '--reason', 'settled', *args, **kwargs)
+
+
 # ---- usage --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize('command', COMMANDS)
@@ -86,7 +90,7 @@ def test_every_command_has_a_page_with_its_exit_codes_and_the_manual_has_its_opt
     (['list', '--expires-before', 'soon'], "'soon'"), (['list', '--expires-before', 'infinite'], "'infinite'"),
     (['list', '-0', '--json'], '-0'), (['commit'], 'PATH'), (['commit', '-0', 'a'], '--files-from'),
     (['extend'], 'UNTIL'), (['extend', '3', 'a'], "'3'"), (['extend', 'unspecified', 'a'], 'unspecified'),
-    (['hold'], 'CASE'), (['hold', 'a/b', 'a'], "'a/b'"), (['hold', '', 'a'], "''"), (['hold', 'x' * 129, 'a'], '128'),
+    (['hold'], 'CASE'), (['release', 'x', 'a'], '--reason'), (['hold', 'show'], 'CASE'), (['release', 'x', '--future', 'a'], '--future'), (['hold', 'a/b', 'a'], "'a/b'"), (['hold', '', 'a'], "''"), (['hold', 'x' * 129, 'a'], '128'),
     (['hold', 'a\nb', 'a'], r"'a\nb'"), (['reindex'], 'PATH'), (['reindex', 'a', 'b'], 'one share'),
     (['errno-table', 'x'], 'no argument'), (['status', ''], "''"),
 ])
@@ -237,9 +241,10 @@ def test_hold_and_release(share):
     refused(ctl('hold', 'case-1', 'd/x.part', cwd=share.mnt), 'not locked yet', 'commit')
     refused(ctl('hold', 'case-1', 'd', cwd=share.mnt), 'directory', '-r')
     refused(ctl('hold', 'case-1', 'ln', cwd=share.mnt), 'symbolic link')
-    refused(ctl('release', 'case-2', 'a', cwd=share.mnt), "not under hold 'case-2'", 'case-1')
+    refused(ctl('release', 'case-1', 'a', cwd=share.mnt), '--reason')
+    refused(release('case-2', 'a', cwd=share.mnt), "not under hold 'case-2'", 'case-1')
     assert share.explain('a')['holds'] == ['case-1']
-    assert ctl('release', 'case-1', 'a', cwd=share.mnt).code == 0
+    assert release('case-1', 'a', cwd=share.mnt).code == 0
     assert share.explain('a')['holds'] == []
 
 
@@ -250,7 +255,7 @@ def test_the_owner_may_commit_and_extend_and_nothing_else(share):
     assert ctl('extend', '1y', 'mine.part', cwd=share.mnt, user=ALICE).code == 0
     refused(ctl('extend', '1y', 'a', cwd=share.mnt, user=ALICE), 'owner')
     refused(ctl('hold', 'case-1', 'mine.part', cwd=share.mnt, user=ALICE), 'only root')
-    refused(ctl('release', 'case-1', 'mine.part', cwd=share.mnt, user=ALICE), 'only root')
+    refused(release('case-1', 'mine.part', cwd=share.mnt, user=ALICE), 'only root')
     refused(ctl('reindex', '.', cwd=share.mnt, user=ALICE), 'only root')
 
 
@@ -261,17 +266,25 @@ def test_a_file_that_its_mode_lets_nobody_write_is_extended_by_root(share):
 
 def test_a_tree_goes_on_after_an_error_and_counts(share):
     os.symlink('/', share.at('d', 'root'))
-    r = ctl('hold', 'case-1', '-r', 'd', cwd=share.mnt)
-    assert (r.code, r.out) == (2, '2 held, 0 unchanged, 1 failed\n'), r
-    assert r.err.splitlines() == ["wormctl: cannot hold 'd/x.part': it is not locked yet; run: wormctl commit 'd/x.part'"]
-    assert listed('--hold', 'case-1', '.', cwd=share.mnt) == ['./d/b', './d/e/c']
-    r = ctl('release', 'case-1', '-r', '--json', 'd', cwd=share.mnt)
-    assert r.code == 0 and r.rows()[-1] == {'done': 2, 'unchanged': 1, 'failed': 0}
-    refused(ctl('release', 'case-1', '-r', 'd', cwd=share.mnt), 'no file there')
     assert ctl('commit', '-r', '.', cwd=share.mnt).out == '5 locked, 0 unchanged, 0 failed\n'
     assert ctl('extend', '2y', '-r', '.', cwd=share.mnt).out == '5 extended, 0 unchanged, 0 failed\n'
     r = ctl('extend', '1y', '-r', '.', cwd=share.mnt)
     assert (r.code, r.out) == (0, '0 extended, 5 unchanged, 0 failed\n')
+
+
+def test_a_hold_on_a_tree_is_placed_on_all_or_none_and_says_what_cannot_be_held(share):
+    os.symlink('/', share.at('d', 'root'))
+    r = ctl('hold', 'case-1', '-r', 'd', cwd=share.mnt)
+    assert (r.code, r.out) == (2, '0 held, 0 unchanged, 1 failed: nothing was changed\n'), r
+    assert r.err.splitlines() == ["wormctl: cannot hold 'd/x.part': it is not locked yet; run: wormctl commit 'd/x.part'"]
+    assert listed('--hold', 'case-1', '.', cwd=share.mnt) == []
+    assert ctl('commit', 'd/x.part', cwd=share.mnt).code == 0
+    assert ctl('hold', 'case-1', '-r', 'd', cwd=share.mnt).out == '3 held, 0 unchanged, 0 failed\n'
+    assert listed('--hold', 'case-1', '.', cwd=share.mnt) == ['./d/b', './d/e/c', './d/x.part']
+    assert ctl('hold', 'case-1', '-r', 'd', cwd=share.mnt).out == '0 held, 3 unchanged, 0 failed\n'
+    r = release('case-1', '-r', '--json', 'd', cwd=share.mnt)
+    assert r.code == 0 and r.rows()[-1]['done'] == 3 and r.rows()[-1]['failed'] == 0
+    refused(release('case-1', '-r', 'd', cwd=share.mnt), 'no file there')
 
 
 def test_a_list_of_names_comes_from_a_file_or_standard_input(share, tmp_path):
@@ -279,8 +292,11 @@ def test_a_list_of_names_comes_from_a_file_or_standard_input(share, tmp_path):
     r = ctl('hold', 'case-1', '--files-from', '-', '-0', stdin=names)
     assert (r.code, r.out) == (0, '4 held, 0 unchanged, 0 failed\n')
     (tmp_path / 'list').write_text('a\n\ngone\nd/b\n')
-    r = ctl('release', 'case-1', '--files-from', str(tmp_path / 'list'), cwd=share.mnt)
-    assert (r.code, r.out) == (2, '2 released, 0 unchanged, 1 failed\n')
+    r = release('case-1', '--files-from', str(tmp_path / 'list'), cwd=share.mnt)
+    assert (r.code, r.out) == (2, '0 released, 0 unchanged, 1 failed: nothing was changed\n')
+    (tmp_path / 'list').write_text('a\n\nd/b\n')
+    r = release('case-1', '--from', str(tmp_path / 'list'), cwd=share.mnt)
+    assert (r.code, r.out) == (0, '2 released, 0 unchanged, 0 failed\n')
     refused(ctl('commit', '--files-from', str(tmp_path / 'none')), 'cannot read the list')
     r = ctl('hold', 'case-1', '--files-from', '-', stdin=names)
     assert r.code == 2 and 'is -0 missing?' in r.err
@@ -295,7 +311,7 @@ def test_T51_every_way_to_name_a_file_leads_to_it(share):
         r = ctl('hold', 'case-1', path, cwd=cwd)
         assert (path, r.code) == (path, 0), r
         assert share.explain('a')['holds'] == ['case-1']
-        assert ctl('release', 'case-1', path, cwd=cwd).code == 0
+        assert release('case-1', path, cwd=cwd).code == 0
     for path in ('d', 'd/', 'd//', './d/.', 'd/e/..', 'dir-link/'):
         assert (path, len(listed(path, cwd=share.mnt))) == (path, 2)
     assert listed('a', cwd=share.mnt) == ['a']          # and not a1
@@ -320,7 +336,7 @@ def test_T51_below_the_mount_and_beside_it_the_same_share_is_found(mount, tmp_pa
     try:
         for point in (bound, odd):
             assert listed('.', cwd=point) == ['./a']
-            assert ctl('release', 'case-1', 'a', cwd=point).code == 0
+            assert release('case-1', 'a', cwd=point).code == 0
             assert ctl('hold', 'case-1', 'a', cwd=point).code == 0
         assert [r['path'] for r in ctl('list', '--json', str(odd)).rows()] == ['d/a']
     finally:
@@ -374,7 +390,7 @@ def test_with_the_mount_stopped_it_lists_and_explains_and_says_that_nothing_is_e
     os.remove(share.below('b'))
     r = ctl('reindex', '--json', *state, share.mnt)
     assert (r.code, r.rows()[0]['locked'], r.rows()[0]['missing']) == (1, 1, 1)
-    for verb in (['hold', 'x'], ['release', 'x'], ['extend', '1y'], ['commit']):
+    for verb in (['hold', 'x'], ['release', '--reason', 'y', 'x'], ['extend', '1y'], ['commit']):
         refused(ctl(*verb, *state, share.at('d/a')), 'cannot reach the daemon', 'wormfs ')
     refused(ctl('list', share.mnt), '--state-dir')
     share.start()

@@ -6,6 +6,9 @@
 #include <signal.h>
 #include <time.h>
 
+#define STR_(x) #x
+#define STR(x) STR_(x)
+
 /* A process takes numbers and says which, until it is killed. */
 static void test_serials_after_kill(void **state)
 {
@@ -319,7 +322,7 @@ static void test_not_a_ledger(void **state)
 	(void)unlink(path_in(dir, LEDGER_FILE));
 	run_sql("CREATE TABLE photos(x)");
 	check_refused("another program's database", -EBADMSG);
-	run_sql("PRAGMA user_version=1");
+	run_sql("PRAGMA user_version=" STR(LEDGER_SCHEMA_VERSION));
 	check_refused("of the same version", -EBADMSG);
 	run_sql("PRAGMA application_id=0x574f524d");
 	check_refused("with our mark, but not our tables", -EBADMSG);
@@ -332,10 +335,10 @@ static void test_not_a_ledger(void **state)
 static void test_newer_schema(void **state)
 {
 	make_and_close();
-	run_sql("PRAGMA user_version=2; CREATE TABLE novelty(x)");
+	run_sql("PRAGMA user_version=9999; CREATE TABLE novelty(x)");
 	check_refused("a newer schema", -EBADMSG);
-	CHECK("says which", strstr(ledger_error(NULL), "schema 2"));
-	run_sql("DROP TABLE novelty; PRAGMA user_version=1");
+	CHECK("says which", strstr(ledger_error(NULL), "schema 9999"));
+	run_sql("DROP TABLE novelty; PRAGMA user_version=" STR(LEDGER_SCHEMA_VERSION));
 	open_ledger();
 	CHECK_INT("its rows are all there", find(1999).row.rec.until_s, 2000);
 	CHECK_INT("and sound", ledger_check(ledger), 0);
@@ -406,7 +409,9 @@ static void test_stale_log(void **state)
 	CHECK_INT("and sound", ledger_check(ledger), 0);
 }
 
-/* T50. Version 1 is the first; these are what a second and third could be. */
+#define NEXT (LEDGER_SCHEMA_VERSION + 1)
+
+/* T50. These are what the next two versions could be. */
 static const char to_2[] = "ALTER TABLE file ADD COLUMN colour TEXT NOT NULL DEFAULT 'grey';"
 	"UPDATE file SET colour = 'blue' WHERE uid = 1000; CREATE INDEX file_colour ON file(colour)";
 static const char to_3[] = "CREATE TABLE audit(id INTEGER PRIMARY KEY, line TEXT); INSERT INTO audit VALUES(1, 'made')";
@@ -438,12 +443,21 @@ static void check_answer(const char *sql, const char *want)
 
 static void test_upgrade_keeps_every_lock(void **state)
 {
-	const struct ledger_migration good[] = { ledger_migrations[0], { to_2 }, { to_3 } };
-	const struct ledger_migration bad[] = { ledger_migrations[0], { to_2 }, { to_3_failing } };
+	struct ledger_migration good[NEXT + 1], bad[NEXT + 1];
+	char now[16], next[16], to_next[32];
 	struct file_key key = key_of(7);
 	struct names names = { .stop_after = -1 };
 	struct ledger *none = NULL;
 	uint64_t n = 0, first = 0;
+
+	memcpy(good, ledger_migrations, sizeof(ledger_migrations[0]) * LEDGER_SCHEMA_VERSION);
+	good[NEXT - 1].sql = to_2;
+	good[NEXT].sql = to_3;
+	memcpy(bad, good, sizeof(bad));
+	bad[NEXT].sql = to_3_failing;
+	snprintf(now, sizeof(now), "%d", LEDGER_SCHEMA_VERSION);
+	snprintf(next, sizeof(next), "%d", NEXT + 1);
+	snprintf(to_next, sizeof(to_next), "to schema %d", NEXT + 1);
 
 	make_and_close();
 	open_ledger();
@@ -455,14 +469,14 @@ static void test_upgrade_keeps_every_lock(void **state)
 	ledger = NULL;
 
 	CHECK_INT("reading only, nothing is upgraded",
-		  ledger_open_versions(dir, LEDGER_READONLY, "share-1", good, 3, &none), -EROFS);
-	check_answer("PRAGMA user_version", "1");
-	CHECK("a step that fails", ledger_open_versions(dir, 0, "share-1", bad, 3, &none) < 0);
-	CHECK("says which", strstr(ledger_error(NULL), "to schema 3"));
-	check_answer("PRAGMA user_version", "1");
+		  ledger_open_versions(dir, LEDGER_READONLY, "share-1", good, NEXT + 1, &none), -EROFS);
+	check_answer("PRAGMA user_version", now);
+	CHECK("a step that fails", ledger_open_versions(dir, 0, "share-1", bad, NEXT + 1, &none) < 0);
+	CHECK("says which", strstr(ledger_error(NULL), to_next));
+	check_answer("PRAGMA user_version", now);
 	check_answer("SELECT count(*) FROM sqlite_schema WHERE name IN ('audit', 'file_colour')", "0");
 
-	CHECK_INT("the upgrade", ledger_open_versions(dir, 0, "share-1", good, 3, &ledger), 0);
+	CHECK_INT("the upgrade", ledger_open_versions(dir, 0, "share-1", good, NEXT + 1, &ledger), 0);
 	CHECK_INT("counted", ledger_count(ledger, &(struct ledger_filter){ 0 }, &n), 0);
 	CHECK_INT("keeps every lock", n, 2000);
 	CHECK_INT("with its date", find(7).row.rec.until_s, INT64_MAX);
@@ -473,18 +487,18 @@ static void test_upgrade_keeps_every_lock(void **state)
 	CHECK_INT("and is sound", ledger_check(ledger), 0);
 	put(5000, "new");
 	ledger_close(ledger);
-	check_answer("PRAGMA user_version", "3");
+	check_answer("PRAGMA user_version", next);
 	check_answer("SELECT count(*) FROM file WHERE colour = 'blue'", "2000");
-	CHECK_INT("again, nothing happens", ledger_open_versions(dir, 0, "share-1", good, 3, &ledger), 0);
+	CHECK_INT("again, nothing happens", ledger_open_versions(dir, 0, "share-1", good, NEXT + 1, &ledger), 0);
 	ledger_close(ledger);
 	ledger = NULL;
 	check_answer("SELECT count(*) FROM audit", "1");
 	CHECK_INT("the old program leaves it alone", ledger_open(dir, 0, "share-1", &none), -EBADMSG);
 	assert_int_equal(unlink(path_in(dir, LEDGER_FILE)), 0);
-	CHECK_INT("a new one has all steps", ledger_open_versions(dir, LEDGER_CREATE, NULL, good, 3, &ledger), 0);
+	CHECK_INT("a new one has all steps", ledger_open_versions(dir, LEDGER_CREATE, NULL, good, NEXT + 1, &ledger), 0);
 	ledger_close(ledger);
 	ledger = NULL;
-	check_answer("PRAGMA user_version", "3");
+	check_answer("PRAGMA user_version", next);
 	check_answer("SELECT line FROM audit", "made");
 }
 

@@ -1,0 +1,250 @@
+/* Verbs about legal holds: one file, and orders (fs/hold.h). */
+#include "fs/control_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/hold.h"
+#include "fs/lock.h"
+#include "fs/log.h"
+#include "lockstore/control.h"
+
+static json_t *verb_hold(struct client *client, json_t *request, struct inode *ino)
+{
+	const char *name = json_string_value(json_object_get(request, "case"));
+	int r;
+
+	if (!name)
+		return control_error(-EINVAL, "\"case\" is missing");
+	r = lock_hold(client->fs, ino, name, client->peer.uid);
+	if (r == 0)
+		log_info("uid %u placed hold '%s' on a file", client->peer.uid, name);
+	if (r == -EEXIST)
+		return control_error(r, "it is under this hold already");
+	if (r == -EINVAL)
+		return control_error(r, "it is not locked, or this is no name for a hold");
+	return r < 0 ? control_error(r, NULL) : control_ok();
+}
+
+static json_t *verb_release(struct client *client, json_t *request, struct inode *ino)
+{
+	const char *name = json_string_value(json_object_get(request, "case"));
+	int r;
+
+	if (!name)
+		return control_error(-EINVAL, "\"case\" is missing");
+	r = lock_release(client->fs, ino, name);
+	if (r == 0)
+		log_info("uid %u released hold '%s' of a file", client->peer.uid, name);
+	if (r == -ENOENT)
+		return control_error(r, "it is not under this hold");
+	if (r == -EINVAL)
+		return control_error(r, "it is not locked");
+	return r < 0 ? control_error(r, control_audit_refusal(client->fs)) : control_ok();
+}
+
+/* ---- orders ---- */
+
+static int find_unfinished(void *arg, const struct hold_order *order)
+{
+	*(bool *)arg |= order->state == ORDER_PLACING || order->state == ORDER_RELEASING;
+	return 0;
+}
+
+static json_t *verb_order_new(struct client *client, json_t *request, struct inode *ino)
+{
+	const char *name = json_string_value(json_object_get(request, "case"));
+	const char *reason = json_string_value(json_object_get(request, "reason"));
+	struct wormfs *fs = client->fs;
+	struct hold_order order = {
+		.name = name,
+		.reason = reason ? reason : "",
+		.future = json_is_true(json_object_get(request, "future")),
+		.by = client->peer.uid,
+		.at_s = clock_source_now_s(fs->clock),
+	};
+	bool unfinished = false;
+	int64_t id;
+	int r;
+
+	if (!name)
+		return control_error(-EINVAL, "\"case\" is missing");
+	if (order.future && fs->opt.commit == COMMIT_NEVER)
+		return control_error(-EOPNOTSUPP, "nothing is locked on this mount (commit=never)");
+	r = ledger_orders(fs->ledger, name, find_unfinished, &unfinished);
+	if (r == 0)
+		r = ledger_order_new(fs->ledger, &order, &id);
+	if (r < 0)
+		return control_error(r, ledger_error(fs->ledger));
+	return json_pack("{s:b, s:I, s:b}", "ok", 1, "order", (json_int_t)id, "unfinished", unfinished);
+}
+
+struct found {
+	struct hold_order order;
+	char *name;		/* a copy of the order's */
+};
+
+static int copy_order(void *arg, const struct hold_order *order)
+{
+	struct found *found = arg;
+
+	found->order = *order;
+	found->order.name = found->name = strdup(order->name);
+	found->order.reason = "";
+	return found->name ? 0 : -ENOMEM;
+}
+
+/* The order that a request names, if it is the client's own and not decided yet. */
+static int find_order(struct client *client, json_t *request, struct found *found)
+{
+	json_int_t id = json_integer_value(json_object_get(request, "order"));
+	int r;
+
+	found->name = NULL;
+	r = id > 0 ? ledger_order_find(client->fs->ledger, id, copy_order, found) : -ENOENT;
+	if (r == 0 && (found->order.state != ORDER_LISTED || (found->order.by != client->peer.uid && !client->privileged)))
+		r = -ENOENT;
+	return r;
+}
+
+static json_t *failed_json(const char *path, int r, const char *what)
+{
+	char *encoded = NULL;
+	json_t *json;
+
+	if (control_path_encode(path, &encoded) < 0)
+		return NULL;
+	json = control_error(r, what);
+	json_object_set_new(json, "path", json_string(encoded));
+	json_object_del(json, "ok");
+	free(encoded);
+	return json;
+}
+
+/* Decodes the paths and looks at each, before the ledger is locked. Bad ones go into `failed`, and their place is NULL. */
+static int check_paths(struct client *client, const struct found *found, bool release, bool tree, json_t *list, char **paths,
+		       json_t *failed, json_t *have)
+{
+	const char *text, *what;
+	json_t *item;
+	size_t i;
+	int r;
+
+	json_array_foreach(list, i, item) {
+		text = json_string_value(item);
+		r = text ? control_path_decode(text, &paths[i]) : -EINVAL;
+		if (r < 0) {
+			paths[i] = NULL;
+			return r;
+		}
+		r = hold_check_path(client->fs, &found->order, release, paths[i], tree, &what);
+		if (r == 1)
+			json_array_append_new(have, json_string(text));
+		if (r >= 0)
+			continue;
+		json_array_append_new(failed, failed_json(paths[i], r, what));
+		free(paths[i]);
+		paths[i] = NULL;
+	}
+	return 0;
+}
+
+static json_t *verb_order_add(struct client *client, json_t *request, struct inode *ino)
+{
+	bool release = json_is_true(json_object_get(request, "release")), tree = json_is_true(json_object_get(request, "tree"));
+	json_t *list = json_object_get(request, "paths"), *failed = json_array(), *have = json_array(), *answer;
+	struct ledger *ledger = client->fs->ledger;
+	size_t n = json_array_size(list);
+	char **paths = calloc(n + 1, sizeof(*paths));
+	struct found found = { 0 };
+	int r = paths && failed && have ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = find_order(client, request, &found);
+	if (r == 0)
+		r = check_paths(client, &found, release, tree, list, paths, failed, have);
+	if (r == 0)
+		r = ledger_begin(ledger);
+	if (r == 0) {
+		for (size_t i = 0; r == 0 && i < n; i++)
+			r = paths[i] ? ledger_order_add(ledger, found.order.id, paths[i], tree) : 0;
+		if (r == 0)
+			r = ledger_commit(ledger);
+		else
+			ledger_rollback(ledger);
+	}
+	if (r == 0)
+		answer = json_pack("{s:b, s:O, s:O}", "ok", 1, "failed", failed, "have", have);
+	else
+		answer = control_error(r, r == -ENOENT ? "there is no such order, or it is decided" :
+				       r == -EINVAL ? "\"paths\" has what is no path below the share" : ledger_error(ledger));
+	for (size_t i = 0; paths && i < n; i++)
+		free(paths[i]);
+	free(paths);
+	free(found.name);
+	json_decref(failed);
+	json_decref(have);
+	return answer;
+}
+
+static void send_failed(void *arg, const char *path, int r, const char *what)
+{
+	/* Somebody who is gone is no reason to decide otherwise. */
+	(void)control_send(arg, json_pack("{s:{s:o}}", "progress", "failed", failed_json(path, r, what)));
+}
+
+static void send_progress(void *arg, const char *phase, uint64_t files)
+{
+	(void)control_send(arg, json_pack("{s:{s:s, s:I}}", "progress", "phase", phase, "files", (json_int_t)files));
+}
+
+static json_t *verb_order_run(struct client *client, json_t *request, struct inode *ino)
+{
+	bool release = json_is_true(json_object_get(request, "release"));
+	struct hold_result result = { 0 };
+	struct found found;
+	int r;
+
+	r = find_order(client, request, &found);
+	if (r == 0)
+		log_info("uid %u orders hold '%s' to be %s", client->peer.uid, found.order.name, release ? "released" : "placed");
+	if (r == 0)
+		r = hold_run(client->fs, found.order.id, release, send_failed, send_progress, client, &result);
+	free(found.name);
+	switch (r) {
+	case 0:
+		return json_pack("{s:b, s:b, s:I, s:I, s:I, s:I, s:I}", "ok", 1, "ended", result.ended, "changed", (json_int_t)result.changed, "unchanged",
+				 (json_int_t)result.unchanged, "waiting", (json_int_t)result.waiting, "failed",
+				 (json_int_t)result.failed, "bytes", (json_int_t)result.bytes);
+	case -EINVAL:
+		return control_error(r, "some files cannot be held: nothing was placed");
+	case -ENOENT:
+		return control_error(r, "there is no such order, or it is decided");
+	case -ECANCELED:
+		return control_error(r, "the daemon ends: what was decided is enforced, and is finished when the share is mounted again");
+	}
+	return control_error(r, control_audit_refusal(client->fs) ? control_audit_refusal(client->fs) : ledger_error(client->fs->ledger));
+}
+
+static json_t *verb_order_drop(struct client *client, json_t *request, struct inode *ino)
+{
+	struct found found;
+	int r;
+
+	r = find_order(client, request, &found);
+	if (r == 0)
+		r = ledger_order_drop(client->fs->ledger, found.order.id);
+	free(found.name);
+	return r < 0 ? control_error(r, r == -ENOENT ? "there is no such order, or it is decided" : NULL) : control_ok();
+}
+
+const struct verb control_hold_verbs[] = {
+	{ "hold", true, verb_hold, WHO_HOLDS },
+	{ "release", true, verb_release, WHO_HOLDS },
+	{ "order-new", false, verb_order_new, WHO_HOLDS },
+	{ "order-add", false, verb_order_add, WHO_HOLDS },
+	{ "order-run", false, verb_order_run, WHO_HOLDS },
+	{ "order-drop", false, verb_order_drop, WHO_HOLDS },
+	{ 0 },
+};
