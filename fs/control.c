@@ -215,17 +215,17 @@ static json_t *verb_reindex(struct client *client, json_t *request, struct inode
 }
 
 static const struct verb verbs[] = {
-	{ "mount", false, verb_mount, WHO_HOLDS },
-	{ "explain", true, verb_explain, WHO_HOLDS },
+	{ "mount", false, verb_mount, WHO_ANYBODY },
+	{ "explain", true, verb_explain, WHO_ANYBODY },
 	{ "commit", true, verb_commit, WHO_PRIVILEGED },
 	{ "extend", true, verb_extend, WHO_PRIVILEGED },
 	{ "clock_accept", false, verb_clock_accept, WHO_PRIVILEGED },
-	{ "sync", false, verb_sync, WHO_HOLDS },
+	{ "sync", false, verb_sync, WHO_ANYBODY },
 	{ "reindex", false, verb_reindex, WHO_PRIVILEGED },
 	{ 0 },
 };
 
-static const struct verb *const verb_tables[] = { verbs, control_hold_verbs };
+static const struct verb *const verb_tables[] = { verbs, control_hold_verbs, control_privilege_verbs };
 
 static const struct verb *find_verb(const char *name)
 {
@@ -239,8 +239,12 @@ static const struct verb *find_verb(const char *name)
 static bool client_may(const struct client *client, const struct verb *verb)
 {
 	switch (verb->who) {
+	case WHO_ANYBODY:
+		return true;
 	case WHO_HOLDS:
 		return client->privileged || role_has(client->fs->hold_role, &client->peer);
+	case WHO_APPROVES:
+		return client->privileged || role_has(client->fs->approve, &client->peer);
 	case WHO_PRIVILEGED:
 		break;
 	}
@@ -358,7 +362,7 @@ static bool may_ask(struct wormfs *fs, int fd, struct peer *ret_peer)
 {
 	if (peer_of_socket(fd, ret_peer) < 0)
 		return false;
-	if (is_privileged(ret_peer) || role_has(fs->hold_role, ret_peer))
+	if (is_privileged(ret_peer) || role_has(fs->hold_role, ret_peer) || role_has(fs->approve, ret_peer))
 		return true;
 	log_warning("control: uid %u may not ask, refused", ret_peer->uid);
 	return false;
@@ -444,7 +448,7 @@ static int bind_socket(struct wormfs *fs, int fd)
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET, dirfd);
 	/* Who has a role must reach the socket: through the directory, which he cannot read, and nothing else in it is
 	 * open to him. Then who asks is decided by accept_one() alone. */
-	open_to_all = !role_is_empty(fs->hold_role);
+	open_to_all = !role_is_empty(fs->hold_role) || !role_is_empty(fs->approve);
 	if (fstat(dirfd, &st) < 0 || (open_to_all && fchmod(dirfd, 0711) < 0) ||
 	    (!open_to_all && (st.st_mode & 0777) == 0711 && fchmod(dirfd, 0700) < 0)) {
 		r = -errno;
@@ -470,8 +474,10 @@ int control_start(struct wormfs *fs)
 	pthread_cond_init(&control->gone, NULL);
 	sem_init(&control->places, 0, CONTROL_CLIENTS_MAX);
 	r = role_parse(fs->opt.hold_role, &fs->hold_role, &bad);
+	if (r == 0)
+		r = role_parse(fs->opt.approve, &fs->approve, &bad);
 	if (r < 0)
-		complain("option 'hold_role': '%s' is no user or @group", bad);	/* it was one a moment ago */
+		complain("options 'hold_role', 'approve': '%s' is no user or @group", bad);	/* it was one a moment ago */
 	control->stop_fd = eventfd(0, EFD_CLOEXEC);
 	control->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (r == 0)
@@ -519,6 +525,7 @@ void control_stop(struct wormfs *fs)
 	pthread_mutex_destroy(&control->lock);
 	free(control);
 	role_free(fs->hold_role);
-	fs->hold_role = NULL;
+	role_free(fs->approve);
+	fs->hold_role = fs->approve = NULL;
 	fs->control = NULL;
 }

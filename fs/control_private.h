@@ -18,8 +18,10 @@ struct client {
 };
 
 enum verb_who {
+	WHO_ANYBODY,		/* who may connect at all: root, the daemon's own user, who has a role */
 	WHO_PRIVILEGED,		/* root and the daemon's own user */
 	WHO_HOLDS,		/* and hold_role */
+	WHO_APPROVES,		/* and whom -o approve names */
 };
 
 struct verb {
@@ -38,7 +40,7 @@ int control_send(struct client *client, json_t *json);
 /* Why a privileged request failed, when it is that nobody could have proved it; else NULL. */
 const char *control_audit_refusal(struct wormfs *fs);
 
-/* control_hold.c; the last one has no name. */
-extern const struct verb control_hold_verbs[];
+/* The last one has no name. */
+extern const struct verb control_hold_verbs[], control_privilege_verbs[];
 
 #endif

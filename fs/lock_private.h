@@ -1,4 +1,4 @@
-/* Between lock.c, close_path.c, lock_request.c and lock_recover.c; nobody else includes it. */
+/* Between lock.c, close_path.c, the lock_*.c and privilege.c; nobody else includes it. */
 #ifndef WORMFS_LOCK_PRIVATE_H
 #define WORMFS_LOCK_PRIVATE_H
 
@@ -38,6 +38,11 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, const char *reason);
 /* Into the ledger, by the committer, which frees the journal slot. */
 void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);
+
+/* Writes a changed record of a locked file, then tells the ledger. */
+int lock_rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struct lock_record *rec);
+/* A locked file lost its last name: out of the ledger. */
+void lock_forget_locked(struct wormfs *fs, struct inode *ino);
 
 /* 0: nobody can write to the file any more, not through a mapping either; -EBUSY: somebody can. */
 int lock_probe_writers(struct wormfs *fs, struct inode *ino, struct stat *ret_st);

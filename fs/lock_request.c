@@ -99,7 +99,7 @@ int lock_commit(struct wormfs *fs, struct inode *ino, const char *reason)
 }
 
 /* Writes a changed record of a locked file, then tells the ledger. */
-static int rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struct lock_record *rec)
+int lock_rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struct lock_record *rec)
 {
 	journal_slot slot = JOURNAL_NO_SLOT;
 	struct ledger_row row;
@@ -159,7 +159,7 @@ int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *
 	retention_format_until(rec.until_s, was);
 	retention_format_until(until_s, until);
 	rec.until_s = until_s;
-	r = rewrite_record_locked(fs, ino, &rec);
+	r = lock_rewrite_record_locked(fs, ino, &rec);
 	trail_file_locked(fs, ino, AUDIT_EXTEND, r, "until %s, was %s", until, was);
 	if (r < 0)
 		goto out;
@@ -172,11 +172,18 @@ out:
 
 void lock_removed_locked(struct wormfs *fs, struct inode *ino)
 {
+	if (!ino->rec)
+		return;
+	trail_file_locked(fs, ino, AUDIT_DELETE_EXPIRED, 0, "size %llu", (unsigned long long)ino->rec->size_bytes);
+	lock_forget_locked(fs, ino);
+}
+
+void lock_forget_locked(struct wormfs *fs, struct inode *ino)
+{
 	struct file_key key;
 
 	if (!ino->rec || inode_key(fs, ino, &key) < 0)
 		return;
-	trail_file_locked(fs, ino, AUDIT_DELETE_EXPIRED, 0, "size %llu", (unsigned long long)ino->rec->size_bytes);
 	if (committer_remove(fs->committer, &key) < 0)
 		lock_log_failure(fs, ino, "take out of the ledger", -ENOMEM);
 }

@@ -22,6 +22,7 @@
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/lower_probe.h"
+#include "fs/privilege.h"
 #include "fs/session.h"
 #include "fs/staging.h"
 #include "fs/state.h"
@@ -267,7 +268,9 @@ static int start_threads(struct wormfs *fs)
 {
 	int r;
 
-	r = hold_open(fs);
+	r = privilege_open(fs);
+	if (r == 0)
+		r = hold_open(fs);
 	if (r == 0)
 		r = committer_start(fs->ledger, fs->journal, &fs->committer);
 	if (r == 0)

@@ -124,6 +124,19 @@ static int set_role(struct options *o, const char *value, long offset)
 	return set_string(o, value, offset);
 }
 
+static int set_privdel(struct options *o, const char *value, long arg)
+{
+	static const char *const names[] = { [PRIVDEL_OFF] = "off", [PRIVDEL_ON] = "on", [PRIVDEL_NEVER] = "never" };
+
+	for (int i = 0; i < 3; i++) {
+		if (strcmp(value, names[i]) != 0)
+			continue;
+		o->privdel = (enum privdel)i;
+		return 0;
+	}
+	return -EINVAL;
+}
+
 static int set_staging(struct options *o, const char *value, long arg)
 {
 	struct staging *staging;
@@ -273,6 +286,10 @@ static const struct option_row rows[] = {
 	{ "hold", "CASE", "put every file that is locked from now on under this legal hold [none]", set_hold, 0 },
 	{ "hold_role", "USER:@GROUP...", "who may place and release legal holds beside root and the daemon's own user; the control\n"
 	  "socket is then open to all, and asks the kernel who they are [nobody]", set_role, offsetof(struct options, hold_role) },
+	{ "privdel", "off|on|never", "on: root may delete and shorten what is locked in governance mode, over the control socket, with a\n"
+	  "reason, never past a hold; never: nobody ever may on this share again [off]", set_privdel, 0 },
+	{ "approve", "USER:@GROUP...", "wormctl delete and shorten wait until one of these, and not who asked, approves; nobody else\n"
+	  "can [no second person]", set_role, offsetof(struct options, approve) },
 	{ "staging", "GLOB:GLOB...", "names not locked at close but by the rename to another name; \"staging=\" for\n"
 	  "none [" STAGING_DEFAULT "]", set_staging, 0 },
 	{ "staging_idle", "N", "seconds (1-315360000) after which an idle staging or interrupted file is\n"
@@ -430,6 +447,10 @@ static int check(struct options *o)
 		complain("mode=compliance needs a retention that says when it ends: a period, a date or infinite");
 		return -EINVAL;
 	}
+	if (o->mode == WORM_COMPLIANCE && o->privdel == PRIVDEL_ON) {
+		complain("privdel=on: in mode=compliance nobody deletes or shortens early; leave privdel out");
+		return -EINVAL;
+	}
 	if (o->mode == WORM_COMPLIANCE && o->clock && strcmp(o->clock, "own") != 0) {
 		complain("clock=%s can be moved: it cannot be used with mode=compliance", o->clock);
 		return -EINVAL;
@@ -510,6 +531,7 @@ void options_fini(struct options *o)
 	free(o->mountpoint);
 	free(o->hold);
 	free(o->hold_role);
+	free(o->approve);
 	free(o->staging);
 	free(o->state);
 	free(o->key);

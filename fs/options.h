@@ -10,6 +10,8 @@
 
 enum commit_trigger { COMMIT_CLOSE, COMMIT_IDLE, COMMIT_EXPLICIT, COMMIT_NEVER };
 
+enum privdel { PRIVDEL_OFF, PRIVDEL_ON, PRIVDEL_NEVER };
+
 struct options {
 	char *share;			/* as given */
 	char *mountpoint;		/* as given, or NULL: over the share */
@@ -22,6 +24,8 @@ struct options {
 	enum worm_mode mode;
 	char *hold;			/* case, or NULL */
 	char *hold_role;		/* role.h, or NULL */
+	enum privdel privdel;
+	char *approve;			/* role.h, or NULL */
 	char *staging;			/* globs */
 	uint32_t staging_idle_s;
 	bool sync_close;

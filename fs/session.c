@@ -252,6 +252,10 @@ static int make_args(struct wormfs *fs, struct fuse_args *args)
 	return r;
 }
 
+/* Held for reading by who tells the kernel something from a thread that serves no request. */
+static pthread_rwlock_t notify_lock = PTHREAD_RWLOCK_INITIALIZER;
+static bool may_notify;
+
 int session_open(struct wormfs *fs)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -275,6 +279,9 @@ int session_open(struct wormfs *fs)
 		fs->se = NULL;
 		return -EIO;
 	}
+	pthread_rwlock_wrlock(&notify_lock);
+	may_notify = true;
+	pthread_rwlock_unlock(&notify_lock);
 	return 0;
 }
 
@@ -295,11 +302,22 @@ int session_loop(struct wormfs *fs)
 	return r > 0 ? 0 : r;	/* > 0: the signal that ended it */
 }
 
+void session_notify_delete(struct wormfs *fs, uint64_t parent, uint64_t child, const char *name)
+{
+	pthread_rwlock_rdlock(&notify_lock);
+	if (may_notify)		/* -ENOENT: the kernel did not know it */
+		(void)fuse_lowlevel_notify_delete(fs->se, parent, child, name, strlen(name));
+	pthread_rwlock_unlock(&notify_lock);
+}
+
 void session_close(struct wormfs *fs)
 {
 	if (!fs->se)
 		return;
-	fuse_session_unmount(fs->se);
+	fuse_session_unmount(fs->se);	/* ends what waits for the kernel */
+	pthread_rwlock_wrlock(&notify_lock);
+	may_notify = false;
+	pthread_rwlock_unlock(&notify_lock);
 	fuse_session_destroy(fs->se);
 	fs->se = NULL;
 }

@@ -78,7 +78,8 @@ struct wormfs {
 	struct trail *trail;
 	struct timekeeper *timekeeper;
 	struct hold_orders *holds;
-	struct role *hold_role;
+	struct role *hold_role, *approve;
+	enum privdel privdel;	/* in force: "never" may have been chosen by an earlier mount */
 	int64_t last_mounted_s;	/* wall time: start of the daemon before this one, 0: none */
 	int state_lock_fd;	/* flock(2) */
 	unsigned state_made;	/* what this start made, to be taken away if it fails (state.c) */

@@ -37,10 +37,16 @@
  *                           and {"progress":{"failed":{...}}}; answer has "changed", "unchanged", "waiting", "failed", "bytes", "ended".
  *                           EINVAL: some cannot be held, nothing was placed
  *      {"verb":"order-drop","order":N}           (h) before it is run
- *    mount, explain and sync are for (h), too
+ *      {"verb":"delete","path":P,"reason":TEXT}      privdel=on, governance, no hold; answer may have "pending":N and "expires"
+ *                           instead of being done (-o approve). EPERM, EINVAL: not locked, or no reason; EBUSY, EIO: no proof
+ *      {"verb":"shorten","path":P,"until":T,"reason":TEXT}  likewise; answer has "until". EINVAL: no earlier date
+ *      {"verb":"expire","path":P}                    deletes it if it is expired, all its names. EPERM: it is not
+ *      {"verb":"requests"}                       (a) answer has "requests":[{"id","verb","path","until","reason","by","at","expires"},...]
+ *      {"verb":"approve","id":N}                 (a) only whom -o approve names, not root by itself. EPERM: his own; ETIME: too late
  *      {"verb":"clock_accept","reason":T}            answer has "gained" (seconds) and "now". EALREADY: the clock is not
  *                                                    behind the system's date; EPERM: compliance mode, and the date is
  *                                                    not synchronised; EOPNOTSUPP: not a clock of its own
+ *    (a): whom -o approve names may ask, too. mount, explain and sync are for (h) and (a)
  *      {"verb":"sync"}                               answers when the ledger has everything done before
  *      {"verb":"reindex"}                            answer has "stats" (names of struct reindex_stats)
  *    "by": the peer's uid is taken from the socket, never from the request.
@@ -50,7 +56,7 @@
  * user.worm.mount:
  *   {"version","pid","share","mountpoint","state_dir","share_id","uid","clock","now":RFC3339,
  *    "mode","retention":text,"min","max","hold":null|text,"commit":"close|idle:N|explicit|never","sync":"follow|close",
- *    "shared":bool,
+ *    "shared":bool,"privdel":"off|on|never",
  *    "transport":{"io_uring":bool,"io_uring_why":text,"passthrough":bool,"passthrough_why":text,"splice":bool,"libfuse":text},
  *    "lower":{"xattr":bool,"namespace":"trusted|user","handles":bool,"leases":bool,"birth_time":bool,"filesystem":text},
  *    "ledger":{"state":"ok|behind|failing|readonly","queued":N,"written":N,"dropped":N,"error":text|null},

@@ -50,6 +50,11 @@ const char *lower_xattr_share(enum lower_namespace ns)
 }
 
 /* Both namespaces, whichever this daemon uses: a record of the other one is a lock as well. */
+const char *lower_xattr_privdel(enum lower_namespace ns)
+{
+	return ns == LOWER_TRUSTED ? "trusted.wormfs.privdel" : "user.wormfs.privdel";
+}
+
 bool lower_xattr_is_ours(const char *name)
 {
 	static const char *const ours[] = { "trusted.wormfs", "user.wormfs" };

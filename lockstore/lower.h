@@ -16,6 +16,7 @@ enum lower_namespace { LOWER_TRUSTED, LOWER_USER };
 const char *lower_xattr_record(enum lower_namespace ns);	/* "trusted.wormfs": the lock record */
 const char *lower_xattr_pin(enum lower_namespace ns);		/* "trusted.wormfs.pin": on directories */
 const char *lower_xattr_share(enum lower_namespace ns);		/* "trusted.wormfs.share": id, on the root */
+const char *lower_xattr_privdel(enum lower_namespace ns);	/* "trusted.wormfs.privdel": on the root, "never" */
 
 /* True for every name that clients may neither see nor set through the mount. */
 bool lower_xattr_is_ours(const char *name);

@@ -3,13 +3,13 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit extend hold release reindex audit clock errno-table'
+	local commands='list status commit extend hold release delete shorten requests approve expire reindex audit clock errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --since | --until | --path | --event | --head | --anchor | --file | --first) ((i++)) ;;
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -23,7 +23,7 @@ _wormctl()
 	case $prev in
 	--state) words='retained expired held' ;;
 	--uid) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
-	--hold | --expires-before | --rule | --reason | --since | --until | --event | --head | --first | --path) return ;;
+	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --event | --head | --first | --path) return ;;
 	--state-dir)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
@@ -39,6 +39,10 @@ _wormctl()
 			words='--recursive --files-from --null --json --state-dir --help' ;;
 		hold:-*) words='--recursive --future --reason --from --null --progress --json --state-dir --help' ;;
 		release:-*) words='--recursive --all --reason --from --null --progress --json --state-dir --help' ;;
+		delete:-* | shorten:-*) words='--reason --files-from --null --json --state-dir --help' ;;
+		requests:-*) words='--json --state-dir --help' ;;
+		approve:-*) words='--share --json --state-dir --help' ;;
+		expire:-*) words='--list --delete --before --rate --json --state-dir --help' ;;
 		reindex:-*) words='--json --state-dir --key --help' ;;
 		audit:-*) words='--since --until --uid --path --event --denied --head --anchor --file --first --json --state-dir --help' ;;
 		audit:*) [ "$nth" -gt 0 ] || words='show verify export' ;;

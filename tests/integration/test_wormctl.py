@@ -12,7 +12,7 @@ import pytest
 from harness import (ALICE, DAY, MNT_DETACH, ROOT, WORMCTL, as_user, mount_call, opened, umount_call, wait_for, write_file)
 
 MS_BIND = 4096
-COMMANDS = ['list', 'status', 'commit', 'extend', 'hold', 'release', 'reindex', 'audit', 'clock', 'errno-table']
+COMMANDS = ['list', 'status', 'commit', 'extend', 'hold', 'release', 'delete', 'shorten', 'requests', 'approve', 'expire', 'reindex', 'audit', 'clock', 'errno-table']
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
