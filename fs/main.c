@@ -16,6 +16,7 @@
 #include "fs/control.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
+#include "fs/digest.h"
 #include "fs/hold.h"
 #include "fs/inode.h"
 #include "fs/linger.h"
@@ -282,6 +283,8 @@ static int start_threads(struct wormfs *fs)
 	if (r == 0)
 		r = hold_start(fs);
 	if (r == 0)
+		r = digest_start(fs);
+	if (r == 0)
 		r = control_start(fs);
 	return r;
 }
@@ -347,6 +350,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	hold_stop(fs);
 	control_stop(fs);
 	hold_close(fs);
+	digest_stop(fs);
 	linger_stop(fs);
 	if (fs->state_made) {
 		trail_close(fs, false);

@@ -214,6 +214,17 @@ static int set_audit_rotate(struct options *o, const char *value, long arg)
 	return parse_u32(value, 0, 1048576, &o->audit_rotate_mib);
 }
 
+static int set_digest(struct options *o, const char *value, long arg)
+{
+	o->digest = strcmp(value, "on") == 0;
+	return o->digest || strcmp(value, "off") == 0 ? 0 : -EINVAL;
+}
+
+static int set_digest_rate(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 0, 1048576, &o->digest_rate);
+}
+
 static int set_staging_idle(struct options *o, const char *value, long arg)
 {
 	return parse_u32(value, 1, 315360000, &o->staging_idle_s);
@@ -313,6 +324,9 @@ static const struct option_row rows[] = {
 	  "nothing is ever deleted [64]", set_audit_rotate, 0 },
 	{ "audit_anchor", "FILE", "also append the head of the chain to this file, hourly and at unmount: on another\n"
 	  "machine, or where nobody can rewrite it [none; the system's log has it]", STRING(audit_anchor) },
+	{ "digest", "on|off", "take the SHA-256 of every locked file, by and by, with the lowest priority: what\n"
+	  "wormctl verify compares with [on]", set_digest, 0 },
+	{ "digest_rate", "N", "read no more than N MiB/s for that (0-1048576); 0: no limit [0]", set_digest_rate, 0 },
 	{ "passthrough", "auto|no", "reads, writes and mmap in the kernel (Linux 6.9, libfuse 3.17, root) [auto]", AUTO(passthrough) },
 	{ "io_uring", "auto|no", "requests over io_uring (Linux 6.14, libfuse 3.18, fuse.enable_uring) [auto]", AUTO(io_uring) },
 	{ "splice", "auto|no", "move pages instead of copying where neither of them is in use [auto]", AUTO(splice) },
@@ -476,6 +490,7 @@ int options_parse(int argc, char **argv, struct options *ret)
 	ret->staging = strdup(STAGING_DEFAULT);
 	ret->staging_idle_s = 86400;
 	ret->shared = -1;
+	ret->digest = true;
 	ret->passthrough = ret->io_uring = ret->splice = true;
 	ret->audit = true;
 	ret->audit_success = ret->audit_failure = AUDIT_ALL;

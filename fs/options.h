@@ -35,6 +35,8 @@ struct options {
 	uint64_t audit_success, audit_failure;	/* sets of AUDIT_SET() */
 	uint32_t audit_rotate_mib;	/* 0: never */
 	char *audit_anchor;		/* or NULL */
+	bool digest;			/* SHA-256 of locked files, in the background */
+	uint32_t digest_rate;		/* MiB/s, 0: no limit */
 	bool passthrough, io_uring, splice;	/* wanted where the machine has it */
 	uint32_t threads, uring_depth, descriptors;
 	int xattr_ns;			/* enum lower_namespace, or -1: by privilege */

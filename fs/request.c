@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "fs/descriptor.h"
+#include "fs/digest.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
 #include "fs/pin.h"
@@ -17,6 +18,7 @@
 #include "fs/timekeeper.h"
 #include "lockstore/audit.h"
 #include "lockstore/control.h"
+#include "lockstore/sha256.h"
 
 #define READY_TIMEOUT_MS 5000
 
@@ -96,6 +98,35 @@ static int hold_names(struct wormfs *fs, struct inode *ino, const struct view *v
 	else
 		*ret_list = list;
 	return r;
+}
+
+static int take_digest(void *arg, const struct ledger_row *row)
+{
+	if (!row->sha256)
+		return -ENODATA;
+	sha256_format(row->sha256, arg);
+	return 0;
+}
+
+/* -ENODATA: not locked, or not taken yet. */
+static int digest_text(struct wormfs *fs, struct inode *ino, const struct view *v, char ret_text[SHA256_TEXT_BYTES])
+{
+	struct file_key key;
+	int r;
+
+	if (!v->has_record)
+		return -ENODATA;
+	r = inode_key(fs, ino, &key);
+	if (r == 0)
+		r = ledger_find(fs->ledger, &key, take_digest, ret_text);
+	return r == -ENOENT ? -ENODATA : r;
+}
+
+static json_t *digest_or_null(struct wormfs *fs, struct inode *ino, const struct view *v)
+{
+	char text[SHA256_TEXT_BYTES];
+
+	return digest_text(fs, ino, v, text) == 0 ? json_string(text) : json_null();
 }
 
 static char *text_of_time(int64_t t_s)
@@ -192,13 +223,13 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 		json_decref(holds);
 		return r;
 	}
-	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o}",
+	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o}",
 			 "path", encoded, "state", state_text(&v), "why", explain_state(fs, &v),
 			 "until", time_or_null(v.has_record, v.rec.until_s),
 			 "mode", v.has_record ? json_string(worm_mode_name(v.rec.mode)) : json_null(), "holds", holds,
 			 "committed", time_or_null(v.has_record, v.rec.committed_s),
 			 "serial", v.has_record ? json_integer(v.rec.serial) : json_null(), "size", (json_int_t)st.st_size,
-			 "rule", v.has_record ? json_string("mount options") : json_null(),
+			 "rule", v.has_record ? json_string("mount options") : json_null(), "sha256", digest_or_null(fs, ino, &v),
 			 "refused", verdicts(v.state, S_ISDIR(ino->type), true), "allowed", verdicts(v.state, S_ISDIR(ino->type), false),
 			 "suspect", v.suspect ? json_string("size or time differs from its record: it was changed below the mount") : json_null());
 	free(encoded);
@@ -341,7 +372,7 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 	json = configuration_json(fs);
 	if (!json)
 		return -EILSEQ;		/* a path that is not UTF-8 cannot be put into JSON */
-	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o}",
+	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o, s:o}",
 			 "transport", "io_uring", fs->io_uring, "io_uring_why", fs->io_uring_why, "passthrough", fs->passthrough,
 			 "passthrough_why", fs->passthrough_why, "splice", fs->splice, "libfuse", fuse_pkgversion(),
 			 "lower", "xattr", fs->lower.xattr, "namespace", fs->ns == LOWER_TRUSTED ? "trusted" : "user", "handles",
@@ -350,7 +381,8 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 			 timekeeper_json(fs), "inodes", (json_int_t)inode_table_count(fs),
 			 "descriptors", "open", (int)descriptor_count(fs), "limit", (int)fs->opt.descriptors,
 			 "writers", (int)atomic_load(&fs->n_writers), "closing", (int)atomic_load(&fs->n_closing),
-			 "locked", (json_int_t)atomic_load(&fs->n_locked), "refused", refused_json(fs), "problems", problems_json(fs));
+			 "locked", (json_int_t)atomic_load(&fs->n_locked), "refused", refused_json(fs), "digest", digest_json(fs),
+			 "problems", problems_json(fs));
 	if (!rest || json_object_update(json, rest) < 0) {
 		json_decref(rest);
 		json_decref(json);
@@ -399,7 +431,7 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 {
 	json_t *json = NULL;
 	struct view v;
-	char *text = NULL, number[32];
+	char *text = NULL, number[32], digest[SHA256_TEXT_BYTES];
 	int r;
 
 	if (strcmp(name, "explain") == 0) {
@@ -426,6 +458,11 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 		text = strdup(number);
 	} else if (strcmp(name, "rule") == 0) {
 		text = strdup("mount options");
+	} else if (strcmp(name, "sha256") == 0) {
+		r = digest_text(fs, ino, &v, digest);
+		if (r < 0)
+			return r;
+		text = strdup(digest);
 	} else if (strcmp(name, "holds") == 0) {
 		return holds_text(fs, ino, &v, ret_value);
 	} else {

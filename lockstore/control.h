@@ -10,6 +10,7 @@
  *      user.worm.committed  RFC 3339 UTC                                   (likewise)
  *      user.worm.serial     decimal                                        (likewise)
  *      user.worm.rule       name of the rule, "mount options" without one  (likewise)
+ *      user.worm.sha256     lower case hexadecimal                         (likewise; ENODATA until it was taken)
  *      user.worm.explain    JSON: everything above and why, see below      (any file or directory)
  *      user.worm.mount      JSON: what daemon this is, see below           (any file or directory)
  *    They are not listed by listxattr(2), so that no copy carries them away. Requests are
@@ -65,10 +66,10 @@
  *    "clock_state":{"state":"ok|skewed|movable","system":RFC3339,"behind":N (seconds that the system's date is ahead of
  *             "now"),"budget":N|null (seconds it may still be believed),"synchronised":bool (says the kernel)},
  *    "inodes":N,"descriptors":{"open":N,"limit":N},"writers":N,"closing":N,
- *    "locked":N,"refused":{op:N,...},"problems":[text,...]}       numbers since mount; problems: what needs a person
+ *    "locked":N,"refused":{op:N,...},"digest":{"enabled":bool,"pending":N,"done":N,"failed":N},"problems":[text,...]}       numbers since mount; problems: what needs a person
  * user.worm.explain:
  *   {"path":P,"state","why":sentence,"until":null|text,"mode":null|text,"holds":[...],"committed":null|text,
- *    "serial":null|N,"size":N,"rule":null|text,"refused":[operation names],"allowed":[operation names],
+ *    "serial":null|N,"size":N,"rule":null|text,"sha256":null|text,"refused":[operation names],"allowed":[operation names],
  *    "suspect":null|sentence}
  */
 #ifndef WORMFS_CONTROL_H

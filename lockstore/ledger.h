@@ -19,7 +19,7 @@
 #include "lockstore/record.h"
 
 #define LEDGER_FILE "ledger.db"		/* in the state directory */
-#define LEDGER_SCHEMA_VERSION 2		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
+#define LEDGER_SCHEMA_VERSION 3		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
 #define LEDGER_CASE_MAX_BYTES 128	/* name of a legal hold: printable UTF-8, no '/' and no control character */
 
 struct ledger;
@@ -109,6 +109,9 @@ struct ledger_filter {
 	bool by_expiry;		/* until_s < expires_before_s; infinite and unspecified never match */
 	int64_t expires_before_s;
 	const char *rule;	/* NULL = any */
+	/* ledger_each() only: go on behind this row (it need not be there any more); NULL = from the start. */
+	const char *after_path;
+	const struct file_key *after_key;	/* with after_path */
 };
 enum ledger_state { LEDGER_ANY, LEDGER_RETAINED, LEDGER_EXPIRED, LEDGER_HELD };
 /* RETAINED: now < until, or infinite, or unspecified. EXPIRED: until has passed and no hold. HELD: a hold
@@ -122,6 +125,32 @@ int ledger_count(struct ledger *ledger, const struct ledger_filter *filter, uint
 
 /* 1: some row lies at or below directory `path`, 0: none. One index look-up whatever the number. */
 int ledger_has_below(struct ledger *ledger, const char *path);
+
+/* Digests of the data. The worker of the daemon walks along the rows that have none. */
+struct ledger_undigested {
+	int64_t id;		/* the cursor: rises with the order in which rows came */
+	struct file_key key;
+	const char *path;
+	uint64_t size_bytes;	/* as locked: what the digest must be of */
+	int64_t mtime_ns;
+};
+#define LEDGER_UNDIGESTED_MAX 64	/* a page */
+typedef int (*ledger_undigested_fn)(void *arg, const struct ledger_undigested *file);
+/* At most LEDGER_UNDIGESTED_MAX rows whose digest is missing, with ids above after_id (INT64_MIN: the first), in order of id.
+ * fn may change the ledger; its non-zero return ends the page and is returned. */
+int ledger_undigested_each(struct ledger *ledger, int64_t after_id, ledger_undigested_fn fn, void *arg);
+int ledger_undigested_count(struct ledger *ledger, uint64_t *ret_count);
+/* -ENOENT: no such row, or its size and time are not these any more (then nothing was changed). */
+int ledger_digest_set(struct ledger *ledger, const struct file_key *key, uint64_t size_bytes, int64_t mtime_ns,
+		      const uint8_t sha256[32]);
+
+/* Sums for a report: one call of fn a group, in the order of its name. */
+enum ledger_group { LEDGER_BY_STATE, LEDGER_BY_MODE, LEDGER_BY_RULE, LEDGER_BY_HOLD, LEDGER_BY_EXPIRY, LEDGER_BY_DIGEST };
+/* Names: state "held", "retained" or "expired" (once each file, the first that fits, as now_s has it); mode as worm_mode_name(); the rule ("" =
+ * mount options); the hold (a file counts under each of its holds); expiry "infinite", "unspecified" or the month
+ * "2030-01"; digest "known" or "pending". A non-zero return of fn ends the walk and is returned. */
+typedef int (*ledger_group_fn)(void *arg, const char *name, uint64_t files, uint64_t bytes);
+int ledger_group(struct ledger *ledger, enum ledger_group by, int64_t now_s, ledger_group_fn fn, void *arg);
 
 /* Files that were written but are not locked: staging names, interrupted writers, idle triggers. */
 enum ledger_pending_reason { PENDING_STAGING = 1, PENDING_INTERRUPTED = 2, PENDING_IDLE = 3 };

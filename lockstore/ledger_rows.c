@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lockstore/sha256.h"
+
 #define ROW_COLUMNS "key, path, flags, mode, rec_holds, rec_rule, committed_s, until_s, serial, size_bytes," \
 	" mtime_ns, uid, gid, holds, rule, sha256, generation"
-#define SHA256_BYTES 32
 
 /* max() is retention_is_later(): the two words are the ends of int64. */
 static const char put_sql[] =
@@ -414,6 +415,25 @@ static int range_init(struct range *range, const char *prefix, int which)
 	return 0;
 }
 
+/* Starts behind `after`, where that lies in this stretch or behind it. */
+static int range_skip(struct range *range, const char *after_path, const struct file_key *after_key)
+{
+	size_t len = strlen(after_path), common = len < range->path_len ? len : range->path_len;
+	int order = memcmp(after_path, range->path, common);
+	char *path;
+
+	if (order < 0 || (order == 0 && len < range->path_len))
+		return 0;
+	path = realloc(range->path, len + 1);
+	if (!path)
+		return -ENOMEM;
+	memcpy(path, after_path, len);
+	range->path = path;
+	range->path_len = len;
+	range->key = *after_key;
+	return 0;
+}
+
 static int prepare_listing(struct ledger *ledger, struct ledger_conn *conn, const struct ledger_filter *f,
 			   bool bounded, bool count, sqlite3_stmt **ret_stmt)
 {
@@ -494,6 +514,8 @@ int ledger_each(struct ledger *ledger, const struct ledger_filter *filter, ledge
 	r = page_init(&page, LEDGER_PAGE_ROWS);
 	for (int i = 0; r == 0 && i < nranges; i++) {
 		r = range_init(&range, filter->prefix, i);
+		if (r == 0 && filter->after_path)
+			r = range_skip(&range, filter->after_path, filter->after_key);
 		if (r == 0)
 			r = each_in_range(ledger, filter, &range, &page, fn, arg);
 		range_fini(&range);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lockstore/record.h"
+#include "lockstore/sha256.h"
 
 struct offline {
 	const struct wormctl *ctl;
@@ -23,6 +24,7 @@ struct known {
 	bool has_record, has_row, verified;
 	struct lock_record rec;		/* with both: the stricter of the two */
 	char rule[256];
+	char sha256[SHA256_TEXT_BYTES];	/* "": not known */
 	json_t *holds;
 };
 
@@ -102,6 +104,8 @@ static int on_row(void *arg, const struct ledger_row *row)
 	if (row->holds > known->rec.holds)
 		known->rec.holds = row->holds;
 	snprintf(known->rule, sizeof(known->rule), "%s", row->rule ? row->rule : "");
+	if (row->sha256)
+		sha256_format(row->sha256, known->sha256);
 	known->has_row = true;
 	return 0;
 }
@@ -186,6 +190,7 @@ static json_t *describe_locked(const struct known *known, const struct target *t
 		return NULL;
 	json_object_set_new(file, "rule", !known->has_row ? json_null() :
 			    json_text(*known->rule ? known->rule : "mount options"));
+	json_object_set_new(file, "sha256", *known->sha256 ? json_string(known->sha256) : json_null());
 	json_object_set_new(file, "suspect", suspect ? json_text(suspect) : json_null());
 	return file;
 }
@@ -240,6 +245,8 @@ out:
 		return fail(f, r, "out of memory");
 	if (r < 0)
 		return r;
+	if (!json_object_get(file, "sha256"))
+		json_object_set_new(file, "sha256", json_null());
 	json_object_set_new(file, "enforced", json_false());
 	json_object_set_new(file, "refused", json_array());
 	*ret_file = file;

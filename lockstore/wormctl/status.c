@@ -149,6 +149,16 @@ static void print_until(const json_t *file, int64_t now_s)
 	putchar('\n');
 }
 
+static void print_digest(const json_t *file)
+{
+	const char *sha256 = json_get_text(file, "sha256");
+
+	if (*sha256)
+		print_field("sha256", sha256);
+	else if (*json_get_text(file, "committed"))
+		print_field("sha256", "not taken yet");
+}
+
 static void print_file(const json_t *file, const char *shown, int64_t now_s)
 {
 	bool locked = *json_get_text(file, "committed");
@@ -166,6 +176,7 @@ static void print_file(const json_t *file, const char *shown, int64_t now_s)
 		printf("  %-10s %lld\n", "serial", (long long)json_get_int(file, "serial"));
 	printf("  %-10s %lld\n", "size", (long long)json_get_int(file, "size"));
 	print_optional(file, "rule");
+	print_digest(file);
 	print_list("refused", json_object_get(file, "refused"));
 	print_optional(file, "suspect");
 }
@@ -328,6 +339,17 @@ static void print_audit(const json_t *mount)
 	putchar('\n');
 }
 
+static void print_digests(const json_t *mount)
+{
+	const json_t *digest = json_object_get(mount, "digest");
+
+	printf("  %-10s %s, %lld pending, %lld taken since it was mounted", "digests", on_off(digest, "enabled"),
+	       (long long)json_get_int(digest, "pending"), (long long)json_get_int(digest, "done"));
+	if (json_get_int(digest, "failed"))
+		printf(", %lld cannot be taken: wormctl verify tells why", (long long)json_get_int(digest, "failed"));
+	putchar('\n');
+}
+
 static void print_policy(const json_t *mount)
 {
 	const char *hold = json_get_text(mount, "hold");
@@ -411,6 +433,7 @@ static void print_mount(const json_t *mount)
 	print_lower(mount);
 	print_ledger(mount);
 	print_audit(mount);
+	print_digests(mount);
 	print_counters(mount);
 	print_problems(json_object_get(mount, "problems"));
 }
@@ -539,7 +562,8 @@ const struct command command_status = {
 	.help =
 	"Usage: wormctl status [--json] [PATH]...\n"
 	"\n"
-	"With PATH: its state and why, the end of its retention, mode, holds, rule, and what is refused.\n"
+	"With PATH: its state and why, the end of its retention, mode, holds, rule, SHA-256, and what is\n"
+	"refused.\n"
 	"Whoever may read the file may ask. States:\n"
 	"  open        not locked             staging     not locked: its name says that it is not ready\n"
 	"  pending     not locked, waits for a trigger or was interrupted\n"
@@ -553,7 +577,7 @@ const struct command command_status = {
 	"nothing is enforced.\n"
 	"\n"
 	"Without PATH: every mount: share, daemon, retention, transport and why a feature is off, ledger,\n"
-	"counters since it was mounted, and problems that need a person.\n"
+	"digests, counters since it was mounted, and problems that need a person.\n"
 	"\n"
 	"      --json         one JSON object a PATH or mount (wormctl(1) has the fields)\n"
 	"      --state-dir DIR\n"

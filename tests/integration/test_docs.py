@@ -183,6 +183,7 @@ def test_the_session_of_the_README_works_on_a_mount(mount):
         if command.startswith('echo report'):
             share.wait_state('a.txt', 'retained')
             share.must('sync')
+            wait_for('its digest', lambda: share.shows('a.txt', 'sha256'))
     assert read_file(share.below('a.txt')) == b'report\n'
     assert os.listdir(share.below()) == ['a.txt']
     command, *expected = block('README.md', '<!-- status: ')

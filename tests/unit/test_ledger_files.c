@@ -502,6 +502,34 @@ static void test_upgrade_keeps_every_lock(void **state)
 	check_answer("SELECT line FROM audit", "made");
 }
 
+/* The schema before digests had an index. */
+static void test_upgrade_from_version_2(void **state)
+{
+	struct file_key key = key_of(7);
+	uint8_t sha256[32] = { 1, 2, 3 };
+	uint64_t n = 0;
+
+	CHECK_INT("a ledger of version 2", ledger_open_versions(dir, LEDGER_CREATE, "share-1", ledger_migrations, 2, &ledger), 0);
+	for (unsigned i = 0; i < 50; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "f%u", i);
+		put(i, path);
+	}
+	CHECK_INT("a hold", ledger_hold_add(ledger, &key, "case", 3, 4), 0);
+	ledger_close(ledger);
+	check_answer("PRAGMA user_version", "2");
+	open_ledger();
+	check_answer("PRAGMA user_version", STR(LEDGER_SCHEMA_VERSION));
+	CHECK_INT("counted", ledger_count(ledger, &(struct ledger_filter){ 0 }, &n), 0);
+	CHECK_INT("has every row", n, 50);
+	CHECK_INT("with its hold", find(7).row.holds, 1);
+	CHECK_INT("all without a digest", (ledger_undigested_count(ledger, &n), n), 50);
+	CHECK_INT("which is taken now", ledger_digest_set(ledger, &key, 10, 5, sha256), 0);
+	CHECK_INT("and counted", (ledger_undigested_count(ledger, &n), n), 49);
+	CHECK_INT("and it is sound", ledger_check(ledger), 0);
+}
+
 static void limit_pages(int pages)
 {
 	char sql[64];
@@ -681,6 +709,7 @@ int main(void)
 		TEST(test_missing_table),
 		TEST(test_damaged),
 		TEST(test_stale_log),
+		TEST(test_upgrade_from_version_2),
 		TEST(test_upgrade_keeps_every_lock),
 		TEST(test_full),
 		TEST(test_transaction_lost),
