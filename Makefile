@@ -177,6 +177,7 @@ COMPLETION_DIR ?= $(PREFIX)/share/bash-completion/completions
 UNIT_DIR ?= $(PREFIX)/lib/systemd/system
 # Where mount(8) looks for it, whatever PREFIX is.
 MOUNT_HELPER_DIR ?= /sbin
+UNITS := $(notdir $(wildcard scripts/systemd/*))
 DOCS := $(wildcard README.md CHANGELOG.md LICENSE docs/*.md)
 
 ## install: programs, man pages, completion, systemd unit, mount helper; DESTDIR, PREFIX=/usr/local
@@ -188,9 +189,10 @@ install: programs
 	install -D -m 644 scripts/completion/wormctl.bash '$(DESTDIR)$(COMPLETION_DIR)/wormctl'
 	install -D -m 644 scripts/completion/wormfs.bash '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
 	install -d '$(DESTDIR)$(UNIT_DIR)' '$(DESTDIR)$(MOUNT_HELPER_DIR)'
-	sed 's,@BINDIR@,$(BINDIR),' scripts/systemd/wormfs@.service >'$(DESTDIR)$(UNIT_DIR)/wormfs@.service'
+	for unit in $(UNITS); do \
+		sed 's,@BINDIR@,$(BINDIR),' scripts/systemd/$$unit >'$(DESTDIR)$(UNIT_DIR)/'$$unit && \
+		chmod 644 '$(DESTDIR)$(UNIT_DIR)/'$$unit || exit 1; done
 	sed 's,@BINDIR@,$(BINDIR),' scripts/mount.wormfs >'$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.wormfs'
-	chmod 644 '$(DESTDIR)$(UNIT_DIR)/wormfs@.service'
 	chmod 755 '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.wormfs'
 	ln -sf mount.wormfs '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.fuse.wormfs'
 
@@ -200,7 +202,7 @@ uninstall:
 	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8'
 	rm -rf '$(DESTDIR)$(DOCDIR)'
 	rm -f '$(DESTDIR)$(COMPLETION_DIR)/wormctl' '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
-	rm -f '$(DESTDIR)$(UNIT_DIR)/wormfs@.service'
+	rm -f $(patsubst %,'$(DESTDIR)$(UNIT_DIR)/%',$(UNITS))
 	rm -f '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.wormfs'
 	rm -f '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.fuse.wormfs'
 

@@ -43,7 +43,27 @@ struct control {
 
 /* ---- answers ---- */
 
-static int send_json(int fd, json_t *json)
+/* `pass_fd` goes with the first byte; -1: none. */
+static ssize_t send_with_fd(int fd, const char *text, size_t len, int pass_fd)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = (char *)text, .iov_len = len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space) };
+
+	if (pass_fd < 0)
+		return send(fd, text, len, MSG_NOSIGNAL);
+	memset(&control, 0, sizeof(control));
+	control.header.cmsg_level = SOL_SOCKET;
+	control.header.cmsg_type = SCM_RIGHTS;
+	control.header.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.header), &pass_fd, sizeof(int));
+	return sendmsg(fd, &msg, MSG_NOSIGNAL);
+}
+
+static int send_json_with_fd(int fd, json_t *json, int pass_fd)
 {
 	char *text = json_dumps(json, JSON_COMPACT), *p = text;
 	size_t left;
@@ -55,12 +75,18 @@ static int send_json(int fd, json_t *json)
 	left = strlen(text);
 	text[left++] = '\n';	/* over the NUL: the length is known */
 	for (; left > 0; p += n, left -= n) {
-		n = send(fd, p, left, MSG_NOSIGNAL);
+		n = send_with_fd(fd, p, left, pass_fd);
 		if (n < 0)
 			break;
+		pass_fd = -1;
 	}
 	free(text);
 	return n < 0 ? -errno : 0;
+}
+
+static int send_json(int fd, json_t *json)
+{
+	return send_json_with_fd(fd, json, -1);
 }
 
 static const char *errno_name(int r)
@@ -177,16 +203,24 @@ static json_t *verb_clock_accept(struct client *client, json_t *request, struct 
 
 static json_t *verb_sync(struct client *client, json_t *request, struct inode *ino)
 {
+	bool closing = !json_is_false(json_object_get(request, "closing"));
 	int r;
 
 	/* What was closed a moment ago is on its way: the kernel lets go of a file after close(2) has returned.
 	 * A mapping that outlives its file does not hold the answer up. */
-	for (int waited_ms = 0; atomic_load(&client->fs->n_closing) > 0 && waited_ms < SYNC_SETTLE_MS; waited_ms += 2)
+	for (int waited_ms = 0; closing && atomic_load(&client->fs->n_closing) > 0 && waited_ms < SYNC_SETTLE_MS; waited_ms += 2)
 		usleep(2000);
 	r = committer_flush(client->fs->committer, SYNC_TIMEOUT_MS);
 	(void)audit_flush(client->fs->audit, SYNC_TIMEOUT_MS);	/* the status says when it cannot be written */
 
 	return r < 0 ? control_error(r, "the ledger cannot be written") : control_ok();
+}
+
+/* Whoever may ask is the user whom the share belongs to, or root: he could reach it without us, were it not covered. */
+static json_t *verb_lower(struct client *client, json_t *request, struct inode *ino)
+{
+	client->pass_fd = client->fs->root_fd;
+	return control_ok();
 }
 
 static json_t *stats_json(const struct reindex_stats *s)
@@ -221,6 +255,7 @@ static const struct verb verbs[] = {
 	{ "extend", true, verb_extend, WHO_PRIVILEGED },
 	{ "clock_accept", false, verb_clock_accept, WHO_PRIVILEGED },
 	{ "sync", false, verb_sync, WHO_ANYBODY },
+	{ "lower", false, verb_lower, WHO_PRIVILEGED },
 	{ "reindex", false, verb_reindex, WHO_PRIVILEGED },
 	{ 0 },
 };
@@ -317,8 +352,12 @@ static void serve(struct client *client)
 			break;
 		filled += got;
 		while ((end = memchr(line, '\n', filled))) {
+			json_t *answer;
+
 			n = end - line + 1;
-			if (send_json(client->fd, answer_line(client, line, n - 1)) < 0)
+			client->pass_fd = -1;
+			answer = answer_line(client, line, n - 1);
+			if (send_json_with_fd(client->fd, answer, client->pass_fd) < 0)
 				goto out;
 			memmove(line, line + n, filled - n);
 			filled -= n;

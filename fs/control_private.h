@@ -14,6 +14,7 @@ struct client {
 	int fd;
 	struct peer peer;
 	bool privileged;	/* root or the daemon's own user */
+	int pass_fd;			/* with the answer that is made now; -1: none. Not ours to close */
 	struct client *next;
 };
 

@@ -348,13 +348,14 @@ static json_t *configuration_json(struct wormfs *fs)
 
 	options_commit_name(&fs->opt, commit, sizeof(commit));
 	now = text_of_time(clock_source_now_s(fs->clock));
-	json = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:s}",
+	json = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:s, s:o}",
 			 "version", WORMFS_VERSION, "pid", (int)getpid(), "share", fs->share, "mountpoint", fs->mountpoint,
 			 "state_dir", fs->state_dir, "share_id", fs->share_id, "uid", (int)geteuid(), "clock", clock_source_name(fs->clock),
 			 "now", now ? now : "", "mode", worm_mode_name(fs->opt.mode), "retention", retention_json(&fs->opt.retention),
 			 "min", retention_json(&fs->opt.min), "max", retention_json(&fs->opt.max),
 			 "hold", fs->opt.hold ? json_string(fs->opt.hold) : json_null(), "commit", commit,
-			 "sync", fs->opt.sync_close ? "close" : "follow", "shared", fs->shared, "privdel", privilege_name(fs));
+			 "sync", fs->opt.sync_close ? "close" : "follow", "shared", fs->shared, "privdel", privilege_name(fs),
+			 "key", fs->opt.key ? json_string(fs->opt.key) : json_null());
 	free(now);
 	return json;
 }

@@ -48,14 +48,16 @@
  *                                                    behind the system's date; EPERM: compliance mode, and the date is
  *                                                    not synchronised; EOPNOTSUPP: not a clock of its own
  *    (a): whom -o approve names may ask, too. mount, explain and sync are for (h) and (a)
- *      {"verb":"sync"}                               answers when the ledger has everything done before
+ *      {"verb":"sync"}                               answers when the ledger has everything done before; it waits a little
+ *                                                    for files that are closing, but with "closing":false
+ *      {"verb":"lower"}                              answer comes with a descriptor (SCM_RIGHTS): the root of the share below the mount
  *      {"verb":"reindex"}                            answer has "stats" (names of struct reindex_stats)
  *    "by": the peer's uid is taken from the socket, never from the request.
  *    P is relative to the share's root, "" is the root itself; bytes outside 0x21-0x7e and '%' itself are
  *    written %XX (control_path_encode).
  *
  * user.worm.mount:
- *   {"version","pid","share","mountpoint","state_dir","share_id","uid","clock","now":RFC3339,
+ *   {"version","pid","share","mountpoint","state_dir","share_id","uid","clock","now":RFC3339,"key":null|path,
  *    "mode","retention":text,"min","max","hold":null|text,"commit":"close|idle:N|explicit|never","sync":"follow|close",
  *    "shared":bool,"privdel":"off|on|never",
  *    "transport":{"io_uring":bool,"io_uring_why":text,"passthrough":bool,"passthrough_why":text,"splice":bool,"libfuse":text},

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -183,6 +184,51 @@ static int key_from_inode(int dirfd, const char *name, struct file_key *ret_key)
 	key.len = KEY_TYPE_BYTES + sizeof(fields);
 	*ret_key = key;
 	return 0;
+}
+
+static int open_part(int dirfd, const char *path, int flags, bool across_mounts)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
+		.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH | (across_mounts ? 0 : RESOLVE_NO_XDEV),
+	};
+	long fd;
+
+	do {
+		fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
+	} while (fd < 0 && errno == EAGAIN);	/* a rename came between. Source: openat2(2) */
+	return fd < 0 ? -errno : (int)fd;
+}
+
+/* The kernel takes PATH_MAX at once. */
+int lower_open(int dirfd, const char *path, int flags, bool across_mounts)
+{
+	char part[PATH_MAX];
+	int fd = -1, r;
+
+	while (strlen(path) >= sizeof(part)) {
+		size_t len = sizeof(part) - 1;
+
+		while (len && path[len] != '/')
+			len--;
+		if (!len) {
+			r = -ENAMETOOLONG;
+		} else {
+			memcpy(part, path, len);
+			part[len] = '\0';
+			r = open_part(fd < 0 ? dirfd : fd, part, O_PATH | O_DIRECTORY, across_mounts);
+		}
+		if (fd >= 0)
+			close(fd);
+		if (r < 0)
+			return r;
+		fd = r;
+		path += len + 1;
+	}
+	r = open_part(fd < 0 ? dirfd : fd, path[0] ? path : ".", flags, across_mounts);
+	if (fd >= 0)
+		close(fd);
+	return r;
 }
 
 int lower_file_key(int dirfd, const char *name, struct file_key *ret_key)

@@ -31,6 +31,10 @@ ssize_t lower_listxattr(int fd, char *buf, size_t len_bytes);
 /* Of a name in a directory, not followed: getxattrat(2), Linux 6.13, one call; three before. */
 ssize_t lower_getxattr_at(int dirfd, const char *name, const char *xattr, void *buf, size_t len_bytes);
 
+/* Opens a path of the ledger, of any length, below dirfd ("." = itself): never through a symbolic link or out of the
+ * tree. across_mounts: also on a filesystem that is mounted below; else -EXDEV. -errno. */
+int lower_open(int dirfd, const char *path, int flags, bool across_mounts);
+
 /* The key of an open or O_PATH descriptor (name "" ) or of a name in a directory (not followed).
  * Uses the file handle where there is one, else dev, ino and birth time. */
 int lower_file_key(int dirfd, const char *name, struct file_key *ret_key);

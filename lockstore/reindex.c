@@ -10,13 +10,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define WALK_OPEN_MAX 60
@@ -80,47 +78,7 @@ static const char *frame_path(struct walk *walk, const struct frame *frame)
 /* On the same filesystem, not through a link. -EXDEV: something is mounted there. */
 static int open_strictly(int dirfd, const char *path, uint64_t flags)
 {
-	struct open_how how = {
-		.flags = flags | O_NOFOLLOW | O_CLOEXEC,
-		.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
-	};
-	long fd;
-
-	do {
-		fd = syscall(SYS_openat2, dirfd, path, &how, sizeof(how));
-	} while (fd < 0 && errno == EAGAIN);	/* a rename came between. Source: openat2(2) */
-	return fd < 0 ? -errno : (int)fd;
-}
-
-/* Any path of the ledger or of the walk, which may be longer than the kernel takes at once. */
-static int open_path(int root_fd, const char *path, uint64_t flags)
-{
-	char part[PATH_MAX];
-	int fd = -1, r;
-
-	while (strlen(path) >= sizeof(part)) {
-		size_t len = sizeof(part) - 1;
-
-		while (len && path[len] != '/')
-			len--;
-		if (!len)
-			r = -ENAMETOOLONG;
-		else {
-			memcpy(part, path, len);
-			part[len] = '\0';
-			r = open_strictly(fd < 0 ? root_fd : fd, part, O_PATH | O_DIRECTORY);
-		}
-		if (fd >= 0)
-			close(fd);
-		if (r < 0)
-			return r;
-		fd = r;
-		path += len + 1;
-	}
-	r = open_strictly(fd < 0 ? root_fd : fd, path[0] ? path : ".", flags);
-	if (fd >= 0)
-		close(fd);
-	return r;
+	return lower_open(dirfd, path, (int)flags, false);
 }
 
 /* Takes fd over. */
@@ -258,7 +216,7 @@ static int reopen_frame(struct walk *walk, struct frame *frame, int child_fd)
 
 	for (int by_path = child_fd < 0; by_path < 2; by_path++) {
 		if (by_path)
-			fd = open_path(walk->root_fd, frame_path(walk, frame), O_RDONLY | O_DIRECTORY);
+			fd = open_strictly(walk->root_fd, frame_path(walk, frame), O_RDONLY | O_DIRECTORY);
 		else
 			fd = lower_open_parent(walk->root_fd, child_fd, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0)
@@ -556,7 +514,7 @@ static int check_row(void *arg, const struct ledger_row *row)
 	r = tick(re);
 	if (r < 0)
 		return r;
-	fd = open_path(re->root_fd, row->path, O_PATH);
+	fd = open_strictly(re->root_fd, row->path, O_PATH);
 	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV) {
 		re->stats.missing++;
 		say(re, row->path, "is in the ledger, but gone");
@@ -649,4 +607,74 @@ int reindex_has_record_below(int dir_fd, enum lower_namespace ns, uint64_t max_e
 
 	r = walk_run(&walk, dir_fd);
 	return question.found || r == -E2BIG ? 1 : r;
+}
+
+struct each_record {
+	enum lower_namespace ns;
+	reindex_record_fn fn;
+	reindex_problem_fn failed;
+	void *arg;
+	size_t prefix_len;	/* of `path`: what the walk's own paths are put behind */
+	char *path;
+	size_t path_size;
+};
+
+/* The path of where the walk is, from the root of the share. NULL: no memory. */
+static const char *whole_path(struct each_record *each, const char *path)
+{
+	size_t need = each->prefix_len + strlen(path) + 2;
+
+	if (need > each->path_size) {
+		char *grown = realloc(each->path, need * 2);
+
+		if (!grown)
+			return NULL;
+		each->path = grown;
+		each->path_size = need * 2;
+	}
+	sprintf(each->path + each->prefix_len, "%s%s", each->prefix_len && *path ? "/" : "", path);
+	return each->path;
+}
+
+static int each_record_failed(void *arg, const char *path, int r)
+{
+	struct each_record *each = arg;
+
+	path = whole_path(each, path);
+	if (!path)
+		return -ENOMEM;
+	each->failed(each->arg, path, strerror(-r));
+	return 0;
+}
+
+static int each_record_file(void *arg, struct walk *walk, struct frame *frame, const char *name)
+{
+	struct each_record *each = arg;
+	uint8_t bytes[RECORD_BYTES + 1];
+	ssize_t n = lower_getxattr_at(dirfd(frame->dir), name, lower_xattr_record(each->ns), bytes, sizeof(bytes));
+	const char *path;
+
+	if (n == -ENODATA || n == -ENOENT || n == -EOPNOTSUPP)
+		return each->fn(each->arg, -1, NULL, NULL);
+	if (n < 0 && n != -ERANGE)
+		return each_record_failed(each, walk->path, (int)n);
+	path = whole_path(each, walk->path);
+	return path ? each->fn(each->arg, dirfd(frame->dir), name, path) : -ENOMEM;
+}
+
+int reindex_each_record(int root_fd, const char *prefix, enum lower_namespace ns, reindex_record_fn fn,
+			reindex_problem_fn failed, void *arg)
+{
+	struct each_record each = { .ns = ns, .fn = fn, .failed = failed, .arg = arg, .prefix_len = strlen(prefix) };
+	struct walk walk = { .max_entries = UINT64_MAX, .file = each_record_file, .failed = each_record_failed, .arg = &each };
+	int fd, r;
+
+	each.path = strdup(prefix);
+	each.path_size = each.prefix_len + 1;
+	fd = each.path ? open_strictly(root_fd, *prefix ? prefix : ".", O_PATH | O_DIRECTORY) : -ENOMEM;
+	r = fd < 0 ? fd : walk_run(&walk, fd);
+	if (fd >= 0)
+		close(fd);
+	free(each.path);
+	return r;
 }

@@ -36,4 +36,12 @@ int reindex(struct ledger *ledger, struct record_key *key, int root_fd, enum low
  * cannot know must say locked. */
 int reindex_has_record_below(int dir_fd, enum lower_namespace ns, uint64_t max_entries);
 
+/* A file with a record: `name` in the directory dir_fd; path is from the share's root. Called with dir_fd -1 and NULLs for a file
+ * without one, to count. A non-zero return ends the walk and is returned. */
+typedef int (*reindex_record_fn)(void *arg, int dir_fd, const char *name, const char *path);
+/* Walks the tree at directory `prefix` ("" = all) below root_fd as reindex() does. -ENOENT, -ENOTDIR: prefix is no directory.
+ * `failed` is told what cannot be read, by the same path; it is left out. */
+int reindex_each_record(int root_fd, const char *prefix, enum lower_namespace ns, reindex_record_fn fn,
+			reindex_problem_fn failed, void *arg);
+
 #endif

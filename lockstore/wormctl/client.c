@@ -25,6 +25,7 @@ struct client {
 	char *state_dir;
 	time_t used_s;			/* CLOCK_MONOTONIC, of the last answer */
 	int wait_ms;			/* longest silence */
+	int passed_fd;			/* -1: none */
 	size_t len;			/* bytes in buf */
 	char buf[CONTROL_LINE_MAX + 1];
 	char error[FAILURE_TEXT_BYTES];
@@ -65,6 +66,35 @@ static void disconnect(struct client *client)
 	client->len = 0;
 }
 
+/* As recv(2); a descriptor that comes along is kept. */
+static ssize_t receive_some(struct client *client)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = client->buf + client->len, .iov_len = CONTROL_LINE_MAX - client->len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof(control.space) };
+	ssize_t n = recvmsg(client->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&msg) : NULL;
+
+	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
+	    header->cmsg_len == CMSG_LEN(sizeof(int))) {
+		if (client->passed_fd >= 0)
+			close(client->passed_fd);
+		memcpy(&client->passed_fd, CMSG_DATA(header), sizeof(int));
+	}
+	return n;
+}
+
+int client_take_fd(struct client *client)
+{
+	int fd = client->passed_fd;
+
+	client->passed_fd = -1;
+	return fd;
+}
+
 static int reconnect(struct client *client)
 {
 	/* Of connect(2), which waits while all places at the daemon are taken. Source: unix(7) */
@@ -92,7 +122,7 @@ int client_connect(const char *state_dir, struct client **ret_client)
 
 	if (!client)
 		return -ENOMEM;
-	client->fd = -1;
+	client->fd = client->passed_fd = -1;
 	client->state_dir = strdup(state_dir);
 	r = client->state_dir ? reconnect(client) : -ENOMEM;
 	if (r < 0)
@@ -107,6 +137,8 @@ void client_close(struct client *client)
 	if (!client)
 		return;
 	disconnect(client);
+	if (client->passed_fd >= 0)
+		close(client->passed_fd);
 	free(client->state_dir);
 	free(client);
 }
@@ -171,7 +203,7 @@ static int receive_line(struct client *client, json_t **ret_line)
 		r = wait_for(client, POLLIN);
 		if (r < 0)
 			return r;
-		n = recv(client->fd, client->buf + client->len, CONTROL_LINE_MAX - client->len, MSG_DONTWAIT);
+		n = receive_some(client);
 		if (n == 0)
 			return -ECONNRESET;
 		if (n < 0 && errno != EINTR && errno != EAGAIN)

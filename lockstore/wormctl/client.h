@@ -24,6 +24,9 @@ typedef void (*client_progress_fn)(void *arg, const json_t *progress);
  * stuck or gone; whether it did what was asked is not known. */
 int client_call(struct client *client, json_t *request, client_progress_fn progress, void *arg, json_t **ret_answer);
 
+/* The descriptor that came with the last answer, the caller's to close; -1: none did. */
+int client_take_fd(struct client *client);
+
 /* What the daemon said about the last call that it refused, else "". */
 const char *client_error(const struct client *client);
 

@@ -155,3 +155,422 @@ def test_digests_do_not_change_access_times(mount):
     wait_digest(share, 'a')
     st = os.stat(share.below('a'))
     assert st.st_atime_ns == 1
+
+
+# ---- verify -------------------------------------------------------------------------------------
+
+def verify(share, *args, path=None, check=None):
+    """(exit code, {path: {kind, ...}}, summary) of a run; nothing but findings, and complaints on stderr."""
+    p = share.ctl('verify', '--json', '--state-dir', share.state, *args, share.mnt if path is None else path, check=False)
+    lines = [json.loads(line) for line in p.out.splitlines()]
+    found = {}
+    for line in lines:
+        if 'summary' not in line:
+            assert line['what'] and line['do']
+            found.setdefault(line['path'], set()).add(line['kind'])
+    summary = lines[-1]['summary'] if lines and 'summary' in lines[-1] else None
+    if check is not None:
+        assert (p.returncode, p.err) == (check, ''), p.out
+    return p.returncode, found, summary
+
+
+def some_locked(share, *names):
+    for name in names:
+        os.makedirs(os.path.dirname(share.at(name)), exist_ok=True)
+        share.lock(name, ('this is ' + name + '\n').encode() * 50)
+    wait_all_digests(share)
+
+
+def hide(share, name, data):
+    """Changes the data below the mount and puts the times back, as good as root can."""
+    below = share.below(name)
+    st = os.stat(below)
+    with opened(below, os.O_WRONLY) as fd:
+        os.pwrite(fd, data, 0)
+    os.utime(below, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+@pytest.fixture(params=['mounted', 'stopped'])
+def when(request):
+    return request.param
+
+
+@pytest.fixture
+def damaged(mount, when):
+    """damaged(share, fn): does something below the mount, while it is mounted or stopped, and verifies."""
+    def go(share, fn, *args):
+        if when == 'stopped':
+            share.stop()
+        fn()
+        return verify(share, *args)
+    return go
+
+
+def test_T44_a_share_in_order_has_no_findings(wormfs, when):
+    some_locked(wormfs, 'a', 'd/b', 'd/e/c')
+    write_file(wormfs.at('open'), b'')
+    wormfs.must('hold', 'a', case='x')
+    os.setxattr(wormfs.at('d/b'), 'user.worm.until', b'2090-01-01')
+    os.chmod(wormfs.at('d/b'), 0o444)
+    if when == 'stopped':
+        wormfs.stop()
+    code, found, summary = verify(wormfs, check=0)
+    assert found == {} and summary['files'] == 3 and summary['pending'] == 0
+    assert summary['bytes'] == sum(os.stat(wormfs.below(n)).st_size for n in ('a', 'd/b', 'd/e/c'))
+    assert verify(wormfs, path=wormfs.at('d'), check=0)[2]['files'] == 2
+    assert verify(wormfs, path=wormfs.at('d/b'), check=0)[2]['files'] == 1
+
+
+def test_T44_an_edit_that_put_size_and_time_back_is_found(wormfs, damaged):
+    some_locked(wormfs, 'a', 'b')
+    assert damaged(wormfs, lambda: hide(wormfs, 'a', b'T'))[:2] == (1, {'a': {'data'}})
+    assert wormfs.explain('a')['suspect'] is None if wormfs.alive() else True     # nothing else sees it
+
+
+def image_of(share):
+    """The image file and the loop device below a share on a Bases filesystem."""
+    point = max((m[0] for m in mounts() if share.lower.startswith(m[0] + '/') and m[1] == 'ext4'), key=len)
+    return point, point + '.img'
+
+
+def test_T44_a_bit_that_flips_on_the_disk_is_found_although_the_cache_is_good(mount):
+    """The bit is flipped in the image below ext4: neither the page cache of the lower filesystem nor that of the mount
+    knows of it, so every program still reads the good data."""
+    point = mount.bases.make('ext4', 'flip', size='64M')
+    share = mount(base=point, state=os.path.join(mount.bases.root, 'state-flip'))
+    needle = b'needle' + os.urandom(32)
+    share.lock('a', os.urandom(8192) + needle + os.urandom(5000))
+    share.lock('small', b'x' * 100)
+    wait_all_digests(share)
+    run('sync', '-f', share.lower)
+    good = read_file(share.at('a'))
+    assert verify(share, check=0)[1] == {}
+    with open(point + '.img', 'r+b') as image:
+        at = image.read().index(needle)
+        image.seek(at)
+        image.write(bytes([needle[0] ^ 1]))
+        image.flush()
+        os.fsync(image.fileno())
+    assert read_file(share.at('a')) == good == read_file(share.below('a'))       # out of the caches
+    code, found, _ = verify(share)
+    assert (code, found) == (1, {'a': {'data'}})
+    share.stop()
+    assert verify(share)[:2] == (1, {'a': {'data'}})
+
+
+@pytest.mark.parametrize('how', ['appended', 'truncated', 'touched', 'overwritten'])
+def test_T34_an_edited_file_is_found(wormfs, damaged, how):
+    some_locked(wormfs, 'a', 'b')
+
+    def edit():
+        below = wormfs.below('a')
+        if how == 'appended':
+            write_file(below, b'forged', flags=os.O_APPEND)
+        elif how == 'truncated':
+            os.truncate(below, 3)
+        elif how == 'touched':
+            os.utime(below, (1, 1))
+        else:
+            with opened(below, os.O_WRONLY) as fd:
+                os.pwrite(fd, b'forged', 0)
+    want = {'edited', 'data'} if how == 'overwritten' else {'edited'}
+    assert damaged(wormfs, edit)[:2] == (1, {'a': want})
+
+
+def test_T34_a_replaced_file_is_found(wormfs, damaged):
+    some_locked(wormfs, 'a', 'b')
+
+    def replace():
+        write_file(wormfs.below('new'), read_file(wormfs.below('a')))
+        os.rename(wormfs.below('new'), wormfs.below('a'))
+    assert damaged(wormfs, replace)[:2] == (1, {'a': {'replaced'}})
+
+
+def test_T34_a_missing_and_a_moved_file_are_told_apart(wormfs, damaged):
+    some_locked(wormfs, 'a', 'b', 'd/c')
+
+    def remove():
+        os.unlink(wormfs.below('a'))
+        os.rename(wormfs.below('b'), wormfs.below('b2'))
+        os.rename(wormfs.below('d'), wormfs.below('d2'))
+    assert damaged(wormfs, remove)[:2] == (1, {'a': {'missing'}, 'b': {'moved'}, 'd/c': {'moved'}})
+
+
+def test_T34_a_removed_and_a_forged_record_are_found(wormfs, damaged):
+    some_locked(wormfs, 'a', 'b', 'c')
+    wormfs.expect_log('record')
+
+    def forge():
+        os.removexattr(wormfs.below('a'), RECORD)
+        record = os.getxattr(wormfs.below('b'), RECORD)
+        os.setxattr(wormfs.below('b'), RECORD, record[:16] + b'\0' * 8 + record[24:])
+        os.setxattr(wormfs.below('c'), RECORD, b'short')
+    assert damaged(wormfs, forge)[:2] == (1, {'a': {'stripped'}, 'b': {'unverifiable'}, 'c': {'unverifiable'}})
+
+
+def sql(share, statement):
+    import sqlite3
+    db = sqlite3.connect(os.path.join(share.state, 'ledger.db'))
+    db.execute(statement)
+    db.commit()
+    db.close()
+
+
+@pytest.mark.parametrize('change', ['until_s = until_s - 86400', 'until_s = until_s + 86400', 'mode = 1', 'serial = 99', 'size_bytes = 1',
+                                    'committed_s = 1', 'holds = 3'])
+def test_a_record_that_disagrees_with_the_ledger_is_found(mount, change):
+    share = mount('retention=30d')
+    some_locked(share, 'a', 'b')
+    share.stop()
+    sql(share, "UPDATE file SET %s WHERE CAST(path AS TEXT) = 'a'" % change)
+    code, found, _ = verify(share)
+    assert code == 1 and set(found) == {'a'} and 'differs' in found['a']
+
+
+def test_a_row_with_another_digest_is_found(wormfs):
+    some_locked(wormfs, 'a')
+    wormfs.stop()
+    sql(wormfs, "UPDATE file SET sha256 = zeroblob(32)")
+    assert verify(wormfs)[:2] == (1, {'a': {'data'}})
+
+
+def test_a_locked_file_that_the_ledger_does_not_know_is_foreign(wormfs):
+    some_locked(wormfs, 'a', 'd/b')
+    wormfs.stop()
+    sql(wormfs, "DELETE FROM file WHERE CAST(path AS TEXT) = 'd/b'")
+    assert verify(wormfs)[:2] == (1, {'d/b': {'foreign'}})
+    assert verify(wormfs, path=wormfs.below('d/b'))[:2] == (1, {'d/b': {'foreign'}})
+    assert verify(wormfs, path=wormfs.below('a'))[:2] == (0, {})
+    wormfs.start()
+    wormfs.must('reindex')
+    assert verify(wormfs)[:2] == (0, {})
+
+
+def test_a_copied_record_is_found_before_and_after_the_ledger_knows_the_copy(wormfs):
+    some_locked(wormfs, 'a', 'b')
+    shutil.copy2(wormfs.below('a'), wormfs.below('copy'))       # xattrs come along
+    assert os.getxattr(wormfs.below('copy'), RECORD) == os.getxattr(wormfs.below('a'), RECORD)
+    assert verify(wormfs)[:2] == (1, {'copy': {'copied'}})
+    os.setxattr(wormfs.at('copy'), 'user.worm.until', b'2090-01-01')
+    wormfs.must('reindex')
+    assert verify(wormfs)[:2] == (1, {'a': {'copied'}, 'copy': {'copied'}})
+    assert verify(wormfs, path=wormfs.at('copy'))[:2] == (1, {'copy': {'copied'}})
+
+
+def test_a_restored_share_is_foreign_until_reindex_and_then_in_order(wormfs):
+    """Every file has another inode and the same record: no file is missing, and none is a copy."""
+    some_locked(wormfs, 'a', 'd/b')
+    wormfs.stop()
+    for name in ('a', 'd/b'):
+        shutil.copy2(wormfs.below(name), wormfs.below(name + '.copy'))
+        os.rename(wormfs.below(name + '.copy'), wormfs.below(name))
+    assert verify(wormfs)[:2] == (1, {'a': {'foreign'}, 'd/b': {'foreign'}})
+    wormfs.start()
+    wormfs.must('reindex')
+    assert verify(wormfs)[:2] == (0, {})
+
+
+def test_an_expired_file_that_is_gone_is_no_finding(mount):
+    share = mount('retention=1d', clocked=True)
+    some_locked(share, 'a', 'b')
+    share.now(2 * 86400)
+    os.unlink(share.below('a'))
+    code, found, summary = verify(share, check=0)
+    assert found == {} and summary['gone'] == 1
+
+
+def test_the_wrong_key_is_said_for_every_record_and_a_missing_one_at_once(wormfs):
+    some_locked(wormfs, 'a')
+    key = write_file(wormfs.dir + '/other', os.urandom(32), 0o600)
+    assert verify(wormfs, '--key', key)[:2] == (1, {'a': {'unverifiable'}})
+    p = wormfs.ctl('verify', '--state-dir', wormfs.state, '--key', wormfs.dir + '/none', wormfs.mnt, check=False)
+    assert p.returncode == 2 and 'no key' in p.err
+
+
+def test_verify_finds_nothing_wrong_while_files_are_locked_extended_and_deleted(mount):
+    """Online: what is in the middle of a change is no finding."""
+    share = mount('retention=0s')
+    stop = []
+    import threading
+
+    def busy():
+        n = 0
+        while not stop:
+            path = write_file(share.at('f%d' % n), b'x' * (n * 97 % 5000 + 1))
+            if n % 3 == 0:
+                os.setxattr(path, 'user.worm.until', b'1d')
+            elif n % 3 == 1:
+                errno_of(os.unlink, path)
+            n += 1
+            if n == 20000:
+                return
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(6):
+            code, found, summary = verify(share, check=0)
+            assert found == {}
+    finally:
+        stop.append(1)
+        thread.join()
+
+
+def test_a_lost_ledger_is_said_and_is_exit_2(mount):
+    share = mount()
+    some_locked(share, 'a', 'b')
+    share.stop()
+    os.rename(share.state + '/ledger.db', share.state + '/elsewhere')
+    p = share.ctl('verify', '--state-dir', share.state, share.below(), check=False)
+    assert p.returncode == 2 and 'no ledger' in p.err and p.out == ''
+
+
+def test_text_findings_are_one_line_each_with_what_to_do(wormfs):
+    some_locked(wormfs, 'a', 'new\nline')
+    hide(wormfs, 'new\nline', b'T')
+    p = wormfs.ctl('verify', '--quiet', '--state-dir', wormfs.state, wormfs.mnt, check=False)
+    assert p.returncode == 1 and p.err == ''
+    assert p.out.startswith('new\\nline: data: ') and p.out.count('\n') == 1 and '; compare' in p.out
+    p = wormfs.ctl('verify', '--state-dir', wormfs.state, wormfs.mnt, check=False)
+    assert p.out.splitlines()[-1].startswith('2 files verified, ') and '1 findings' in p.out
+
+
+def test_since_looks_at_what_was_locked_later_only(mount):
+    share = mount(clocked=True)
+    some_locked(share, 'old')
+    share.now(10 * 86400)
+    some_locked(share, 'new')
+    date = share.explain('new')['committed'][:10]
+    assert verify(share, '--since', date, check=0)[2]['files'] == 1
+    assert verify(share, '--since', '2000-01-01', check=0)[2]['files'] == 2
+
+
+# ---- stopped and gone on with -------------------------------------------------------------------
+
+def start_verify(share, *args):
+    return subprocess.Popen([WORMCTL, 'verify', '--json', '--state-dir', share.state, *args, share.mnt], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+
+
+def cursor(share):
+    try:
+        with open(share.state + '/verify.cursor') as f:
+            return json.load(f)
+    except OSError:
+        return None
+
+
+def many(share):
+    names = ['f%02d' % n for n in range(24)]
+    for name in names:
+        write_file(share.at(name), os.urandom(1 << 20))
+    share.settle(*names)
+    wait_all_digests(share)
+    return names
+
+
+@pytest.mark.parametrize('how', ['SIGINT', 'SIGKILL'])
+def test_a_stopped_run_goes_on_where_it_was(wormfs, how):
+    names = many(wormfs)
+    hide(wormfs, names[0], b'forged')
+    hide(wormfs, names[-1], b'forged')
+    p = start_verify(wormfs, '--rate', '4', '--jobs', '2')
+    try:
+        wait_for('a cursor', lambda: cursor(wormfs) and cursor(wormfs)['totals']['files'] > 2)
+    finally:
+        p.send_signal(getattr(signal, how))
+    out, err = p.communicate()
+    first = {json.loads(line)['path'] for line in out.splitlines() if 'path' in json.loads(line)}
+    assert first == {names[0]}
+    if how == 'SIGINT':
+        assert p.returncode == 2 and '--resume' in err
+    done = cursor(wormfs)['totals']
+    assert 2 < done['files'] < 24
+    code, found, summary = verify(wormfs, '--resume')
+    assert (code, found) == (1, {names[-1]: {'data'}})
+    assert summary['files'] == 24 and summary['findings'] == 2       # of both runs
+    assert summary['bytes'] == 26 << 20         # what differs is read twice before it is told
+    assert cursor(wormfs) is None
+    p = wormfs.ctl('verify', '--resume', '--state-dir', wormfs.state, wormfs.mnt, check=False)
+    assert p.returncode == 2 and 'no run to go on with' in p.err
+
+
+def test_SIGTSTP_keeps_where_it_is_and_SIGCONT_goes_on(wormfs):
+    many(wormfs)
+    p = start_verify(wormfs, '--rate', '8')
+    try:
+        wait_for('it to run', lambda: os.path.exists(wormfs.state + '/verify.lock'))
+        wait_for('its handlers', lambda: int([line.split()[1] for line in open('/proc/%d/status' % p.pid)
+                                              if line.startswith('SigCgt')][0], 16) >> (signal.SIGTSTP - 1) & 1)
+        p.send_signal(signal.SIGTSTP)
+        wait_for('it to stop', lambda: open('/proc/%d/stat' % p.pid).read().split(') ')[1][0] == 'T')
+        assert cursor(wormfs) is not None
+        other = wormfs.ctl('verify', '--state-dir', wormfs.state, wormfs.mnt, check=False)
+        assert other.returncode == 2 and 'another wormctl verify' in other.err
+    finally:
+        p.send_signal(signal.SIGCONT)
+    out, err = p.communicate(timeout=60)
+    assert (p.returncode, err) == (0, '') and json.loads(out)['summary']['files'] == 24
+
+
+def test_the_rate_is_kept(wormfs):
+    import time
+    for n in range(4):
+        write_file(wormfs.at('f%d' % n), os.urandom(1 << 20))
+    wormfs.settle('f0', 'f1', 'f2', 'f3')
+    wait_all_digests(wormfs)
+    began = time.monotonic()
+    verify(wormfs, '--rate', '4', '--jobs', '4', check=0)
+    assert time.monotonic() - began >= 0.9      # 4 MiB at 4 MiB/s
+
+
+def test_a_terminal_gets_a_progress_bar_and_a_pipe_does_not(wormfs):
+    import pty
+    many(wormfs)
+    master, slave = pty.openpty()
+    try:
+        p = subprocess.Popen([WORMCTL, 'verify', '--rate', '40', '--state-dir', wormfs.state, wormfs.mnt], stdout=subprocess.PIPE,
+                             stderr=slave, stdin=subprocess.DEVNULL)
+        out, _ = p.communicate(timeout=60)
+        shown = os.read(master, 1 << 16).decode()
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert p.returncode == 0 and b'24 files verified' in out
+    assert '%' in shown and ' of 24 files' in shown and '[' in shown and '#' in shown
+    assert shown.endswith('\r\x1b[K')
+
+
+@pytest.mark.parametrize('args', [['--rate', '0'], ['--rate', 'x'], ['--jobs', '0'], ['--jobs', '65'], ['--since', '3d'], ['a', 'b']])
+def test_wrong_use_of_verify_is_said(args):
+    p = run(WORMCTL, 'verify', *args, check=False)
+    assert p.returncode == 2 and p.err.startswith('wormctl: ') and p.err.count('\n') == 1
+
+
+def test_only_the_daemons_user_gets_a_descriptor_of_what_is_below(wormfs):
+    from harness import ALICE, as_user
+    some_locked(wormfs, 'a')
+    os.chmod(wormfs.dir, 0o755)
+
+    def try_it():
+        return subprocess.run([WORMCTL, 'verify', '--state-dir', wormfs.state, wormfs.mnt], capture_output=True, text=True).returncode
+    assert as_user(ALICE, try_it) == 2
+
+
+def test_the_weekly_run_is_a_timer_that_systemd_takes(tmp_path):
+    from harness import ROOT, need_program
+    analyze = need_program('systemd-analyze')
+    run('make', '-C', ROOT, 'install', 'SETUP=true', 'programs=', 'DESTDIR=%s' % tmp_path, 'BUILD=' + os.path.dirname(WORMCTL))
+    found = [os.path.join(d, n) for d, _, names in os.walk(tmp_path) for n in names if n.startswith('wormfs-verify@')]
+    assert sorted(map(os.path.basename, found)) == ['wormfs-verify@.service', 'wormfs-verify@.timer']
+    for path in found:
+        with open(path) as f:
+            text = f.read()
+        assert '@BINDIR@' not in text
+    here = os.path.dirname(found[0])
+    for name in ('wormfs-verify@.service', 'wormfs-verify@.timer'):
+        os.rename(os.path.join(here, name), os.path.join(here, name.replace('@', '@srv-share')))
+    p = run(analyze, 'verify', '--man=no', os.path.join(here, 'wormfs-verify@srv-share.timer'), check=False,
+            env={**os.environ, 'SYSTEMD_UNIT_PATH': here + ':'})
+    complaints = [line for line in p.err.splitlines() if 'wormfs-verify' in line and 'not executable' not in line
+                  and 'is not absolute' not in line]
+    assert complaints == []
