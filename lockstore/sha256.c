@@ -7,6 +7,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -177,4 +178,21 @@ void sha256_format(const uint8_t sha256[SHA256_BYTES], char ret_text[SHA256_TEXT
 {
 	for (int i = 0; i < SHA256_BYTES; i++)
 		sprintf(ret_text + 2 * i, "%02x", sha256[i]);
+}
+
+void sha256_print_line(FILE *out, const uint8_t sha256[SHA256_BYTES], const char *path)
+{
+	char text[SHA256_TEXT_BYTES];
+
+	sha256_format(sha256, text);
+	fprintf(out, "%s%s  ", path[strcspn(path, "\n\r\\")] ? "\\" : "", text);
+	for (; *path; path++) {
+		switch (*path) {
+		case '\n': fputs("\\n", out); break;
+		case '\r': fputs("\\r", out); break;
+		case '\\': fputs("\\\\", out); break;
+		default: fputc(*path, out);
+		}
+	}
+	fputc('\n', out);
 }

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define SHA256_BYTES 32
 #define SHA256_TEXT_BYTES 65	/* lower case hexadecimal, and a NUL */
@@ -36,6 +37,10 @@ int sha256_open(int fd, enum sha256_source source);
  * -EIO etc.: cannot be read. */
 int sha256_file(int fd, enum sha256_source source, struct sha256_pace *pace, const atomic_bool *stop,
 		uint8_t ret_sha256[SHA256_BYTES], uint64_t *ret_size_bytes);
+
+/* A line of a list that `sha256sum -c` reads. A name with a newline, a carriage return or a backslash has them escaped, and a
+ * backslash before the line. Source: coreutils manual, "md5sum invocation" (9.1 and newer read \\r). */
+void sha256_print_line(FILE *out, const uint8_t sha256[SHA256_BYTES], const char *path);
 
 void sha256_format(const uint8_t sha256[SHA256_BYTES], char ret_text[SHA256_TEXT_BYTES]);
 

@@ -127,12 +127,12 @@ int subject_open(const struct wormctl *ctl, struct shares *shares, const char *p
 	ret->now_s = share_now_s(ret->share);
 	r = share_client(ret->share, &client, f);
 	ret->online = r == 0;
-	if (r < 0 && (ret->share->mounted || !client_is_absence(r)))
+	if (r < 0 && parts != SUBJECT_LEDGER && (ret->share->mounted || !client_is_absence(r)))
 		return r;
-	if (parts != SUBJECT_FILES)
+	if (parts == SUBJECT_LEDGER)
 		return 0;
 	r = ret->online ? open_root_online(ret, client, f) : open_root_offline(ret, f);
-	if (r < 0 || !ret->has_records)
+	if (r < 0 || !ret->has_records || parts == SUBJECT_DATA)
 		return r;
 	return open_key(ctl, ret, f);
 }

@@ -17,15 +17,18 @@ struct subject {
 	bool online;			/* a daemon runs */
 	int64_t now_s;			/* by its clock */
 	struct ledger *ledger;		/* for reading */
-	/* With SUBJECT_FILES, else -1 and NULL. */
-	int root_fd;
-	struct record_key *key;
+	int root_fd;			/* with SUBJECT_DATA and SUBJECT_FILES, else -1 */
+	struct record_key *key;		/* with SUBJECT_FILES, else NULL */
 	enum lower_namespace ns;
 	bool has_records;		/* the filesystem has xattrs */
 	pthread_mutex_t client_lock;	/* one request at a time */
 };
 
-enum subject_parts { SUBJECT_LEDGER = 0, SUBJECT_FILES = 1 };
+enum subject_parts {
+	SUBJECT_LEDGER,			/* nothing else */
+	SUBJECT_DATA,			/* and the files */
+	SUBJECT_FILES,			/* and the key, for their records */
+};
 
 /* path NULL: the share that the working directory is in, or the only one that is mounted, or what --state-dir names (then
  * without files). The ledger has everything that was closed before; when it lags, that is said. The caller ends

@@ -3,13 +3,13 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit extend hold release delete shorten requests approve expire reindex verify audit clock errno-table'
+	local commands='list status commit extend hold release delete shorten requests approve expire reindex verify export report audit clock errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first | --jobs) ((i++)) ;;
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -24,11 +24,11 @@ _wormctl()
 	--state) words='retained expired held' ;;
 	--uid) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
 	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --event | --head | --first | --path | --jobs) return ;;
-	--state-dir)
+	--state-dir | --out)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return ;;
-	--key | --files-from | --from | --anchor | --file) ;;
+	--key | --files-from | --from | --anchor | --file | --html) ;;
 	*)
 		case $command:$cur in
 		:-*) words='--state-dir --key --json --help --version' ;;
@@ -49,6 +49,8 @@ _wormctl()
 		clock:-*) words='--reason --json --state-dir --help' ;;
 		clock:*) [ "$nth" -gt 0 ] || words='status accept' ;;
 		verify:-*) words='--rate --jobs --since --resume --quiet --json --state-dir --key --help' ;;
+		export:-*) words='--out --json --state-dir --help' ;;
+		report:-*) words='--html --text --json --state-dir --help' ;;
 		errno-table:*) words='--help' ;;
 		extend:*) [ "$nth" -gt 0 ] || words='30d 6mo 1y 7y 10y infinite' ;;
 		hold:*) [ "$nth" -gt 0 ] || words='list show' ;;

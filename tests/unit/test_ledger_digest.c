@@ -219,6 +219,32 @@ static void test_sha256_of_files(void **state)
 	free(bytes);
 }
 
+static void test_lines_for_sha256sum(void **state)
+{
+	static const struct { const char *path, *want; } cases[] = {
+		{ "a/b c", "dead%s  a/b c\n" }, { "new\nline", "\\dead%s  new\\nline\n" }, { "back\\slash", "\\dead%s  back\\\\slash\n" },
+		{ "return\r", "\\dead%s  return\\r\n" }, { "\xff*", "dead%s  \xff*\n" }, { " *x", "dead%s   *x\n" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		char *got = NULL, *want = NULL, zeroes[61];
+		size_t len = 0;
+		FILE *out = open_memstream(&got, &len);
+
+		memset(zeroes, '0', 60);
+		zeroes[60] = '\0';
+		sha256_print_line(out, some_digest, cases[i].path);
+		assert_int_equal(fclose(out), 0);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+		assert_true(asprintf(&want, cases[i].want, zeroes) > 0);
+#pragma GCC diagnostic pop
+		CHECK_STR(cases[i].path, got, want);
+		free(got);
+		free(want);
+	}
+}
+
 static void test_pace(void **state)
 {
 	static const char zeroes[3 << 20];
@@ -243,7 +269,8 @@ static void test_pace(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_undigested), TEST(test_groups), TEST(test_go_on), TEST(test_sha256_of_files), TEST(test_pace),
+		TEST(test_undigested), TEST(test_groups), TEST(test_go_on), TEST(test_sha256_of_files), TEST(test_lines_for_sha256sum),
+		TEST(test_pace),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
