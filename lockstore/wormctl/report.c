@@ -153,8 +153,8 @@ static void print_text(const json_t *report)
 	if (json_is_object(verify)) {
 		printf("  last verified ");
 		print_name(stdout, json_get_text(verify, "finished"));
-		printf(": %lld files, %lld findings\n", (long long)json_get_int(verify, "files"),
-		       (long long)json_get_int(verify, "findings"));
+		printf(": %lld files, %lld findings, %lld without a digest then\n", (long long)json_get_int(verify, "files"),
+		       (long long)json_get_int(verify, "findings"), (long long)json_get_int(verify, "pending"));
 	} else {
 		puts("  never verified: run wormctl verify");
 	}

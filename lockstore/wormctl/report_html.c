@@ -237,9 +237,11 @@ static void last_verify(FILE *out, const json_t *verify)
 		fputs(", only what was locked since ", out);
 		text(out, json_get_text(verify, "since"));
 	}
-	fprintf(out, ": %lld files, <span class=\"%s\">%lld findings</span>, %lld could not be read</p>\n",
+	fprintf(out, ": %lld files, <span class=\"%s\">%lld findings</span>, %lld could not be read, "
+		"<span class=\"%s\">%lld had no digest to compare with</span></p>\n",
 		(long long)json_get_int(verify, "files"), json_get_int(verify, "findings") ? "bad" : "good",
-		(long long)json_get_int(verify, "findings"), (long long)json_get_int(verify, "errors"));
+		(long long)json_get_int(verify, "findings"), (long long)json_get_int(verify, "errors"),
+		json_get_int(verify, "pending") ? "bad" : "good", (long long)json_get_int(verify, "pending"));
 	if (!json_object_size(kinds))
 		return;
 	fputs("<table><tr><th>kind</th><th class=\"n\">files</th></tr>\n", out);

@@ -6,11 +6,10 @@ import os
 import re
 import shutil
 import stat
-import sqlite3
 
 import pytest
 
-from harness import ROOT, WORMCTL, as_user, errno_of, need_program, read_file, run, wait_for, write_file, ALICE
+from harness import ROOT, errno_of, need_program, read_file, run, wait_for, write_file
 
 EVIDENCE = os.path.join(ROOT, 'docs', 'evidence.md')
 ODD = ['a b', 'new\nline', 'back\\slash', 'return\r', b'\xff\xfe', 'd/\u00e4', ' lead', '*star', '%41']
@@ -249,9 +248,11 @@ def test_a_report_of_nothing_and_of_centuries(mount):
 def test_a_report_shows_what_the_last_verification_found(mount):
     share = mount()
     fill(share)
+    wait_for('all digests', lambda: share.info()['digest']['pending'] == 0)
     share.stop()
     os.unlink(share.below('f3'))
     assert share.ctl('verify', '--state-dir', share.state, share.mnt, check=False).returncode == 1
     data = json.loads(report(share, '--json').out)
     assert data['verify']['findings'] == 1 and data['verify']['kinds'] == {'missing': 1}
-    assert '1 findings' in report(share).out
+    assert '1 findings, 0 without a digest' in report(share).out
+    assert '0 had no digest' in Page(report(share, '--html', '-').out).text
