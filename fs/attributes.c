@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/append.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
 #include "fs/lock.h"
@@ -153,9 +154,10 @@ static int check_setattr_locked(struct wormfs *fs, struct inode *ino, struct han
 	if (to_set & FUSE_SET_ATTR_MODE) {
 		mode_t before = old->st_mode & 07777, after = attr->st_mode & 07777;
 		bool readonly = (before & ~after & ~ANY_WRITE) == 0 && (after & ~before) == 0;
+		bool writable = !readonly && (after & ~before & ~ANY_WRITE) == 0 && (before & ~after) == 0;
 
-		r = lock_check_locked(fs, ino, readonly ? GUARD_CHMOD_READONLY : GUARD_CHMOD);
-		*ret_nothing = readonly && ino->phase != LOCK_NONE;
+		r = lock_check_locked(fs, ino, readonly ? GUARD_CHMOD_READONLY : writable ? GUARD_CHMOD_WRITABLE : GUARD_CHMOD);
+		*ret_nothing = readonly && ino->phase != LOCK_NONE && !append_is_locked(ino);
 	}
 	if (r == 0 && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
 		r = lock_check_locked(fs, ino, GUARD_CHOWN);
@@ -193,17 +195,8 @@ static int apply_setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 /* chmod that takes the last write bit away: the commit that SnapLock, Storage Scale and SAM-QFS have. */
 static bool is_commit_chmod(struct wormfs *fs, const struct inode *ino, const struct stat *old, const struct stat *attr, int to_set)
 {
-	return to_set & FUSE_SET_ATTR_MODE && S_ISREG(ino->type) && fs->opt.commit != COMMIT_NEVER &&
-	       ino->phase == LOCK_NONE && old->st_mode & ANY_WRITE && !(attr->st_mode & ANY_WRITE);
-}
-
-/* FUSE says which thread asks. */
-static bool same_process(pid_t a, pid_t b)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d", a, b);
-	return a == b || access(path, F_OK) == 0;
+	return to_set & FUSE_SET_ATTR_MODE && S_ISREG(ino->type) &&
+	       (append_is_locked(ino) || (ino->phase == LOCK_NONE && fs->opt.commit != COMMIT_NEVER)) && old->st_mode & ANY_WRITE && !(attr->st_mode & ANY_WRITE);
 }
 
 /* The writer itself may do it while it writes (cp -p, tar): the lock then comes with its close.
@@ -211,7 +204,7 @@ static bool same_process(pid_t a, pid_t b)
 static int prepare_commit_chmod_locked(struct inode *ino, pid_t pid, bool *ret_now)
 {
 	for (struct handle *h = ino->handles; h; h = h->next)
-		if (h->writer && !same_process(h->pid, pid))
+		if (h->writer && !credentials_same_process(h->pid, pid))
 			return -EBUSY;
 	*ret_now = ino->nwriters == 0;
 	ino->lock_at_close = ino->nwriters > 0;
@@ -227,12 +220,18 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 	int fd, r;
 
 	r = stat_inode(fs, ino, NULL, ret_st);
+	if (r == 0 && S_ISREG(ino->type))
+		lock_load_locked(fs, ino);
+	if (r == 0 && to_set & FUSE_SET_ATTR_MODE && append_is_asked_by_chmod_locked(fs, ino, ret_st, attr->st_mode))
+		r = append_make_of_empty_locked(fs, ino, fuse_req_ctx(req)->pid);
 	if (r == 0)
 		r = check_setattr_locked(fs, ino, h, ret_st, attr, to_set, &nothing);
 	if (r < 0 || nothing)
 		return r;
 	if (is_commit_chmod(fs, ino, ret_st, attr, to_set)) {
 		r = prepare_commit_chmod_locked(ino, fuse_req_ctx(req)->pid, &commit_now);
+		if (r == 0 && commit_now && !append_is_locked(ino))
+			r = lock_probe(fs, ino);	/* before the mode is changed */
 		if (r < 0)
 			return r;
 	}
@@ -256,6 +255,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 {
 	struct wormfs *fs = wormfs_for(req);
 	struct inode *ino = inode_get(fs, nodeid);
+	unsigned waited_ms = 0;
 	double timeout_s;
 	struct stat st;
 	int r;
@@ -264,14 +264,16 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		fuse_reply_err(req, ESTALE);
 		return;
 	}
-	if (to_set & FUSE_SET_ATTR_MODE)	/* may lock the file */
-		pthread_rwlock_rdlock(&fs->rename_lock);
-	pthread_mutex_lock(&ino->lock);
-	r = setattr_locked(fs, req, ino, file_handle_of(fi, ino), attr, to_set, &st);
-	timeout_s = S_ISREG(ino->type) ? attr_timeout_locked(fs, ino) : fs->timeout_s;
-	pthread_mutex_unlock(&ino->lock);
-	if (to_set & FUSE_SET_ATTR_MODE)
-		pthread_rwlock_unlock(&fs->rename_lock);
+	do {
+		if (to_set & FUSE_SET_ATTR_MODE)	/* may lock the file */
+			pthread_rwlock_rdlock(&fs->rename_lock);
+		pthread_mutex_lock(&ino->lock);
+		r = setattr_locked(fs, req, ino, file_handle_of(fi, ino), attr, to_set, &st);
+		timeout_s = S_ISREG(ino->type) ? attr_timeout_locked(fs, ino) : fs->timeout_s;
+		pthread_mutex_unlock(&ino->lock);
+		if (to_set & FUSE_SET_ATTR_MODE)
+			pthread_rwlock_unlock(&fs->rename_lock);
+	} while (r == -EBUSY && lock_wait_for_release(ino, &waited_ms));
 	inode_put(fs, ino);
 	if (r == 0)
 		fuse_reply_attr(req, &st, timeout_s);
@@ -334,24 +336,40 @@ static int get_flags(struct wormfs *fs, struct inode *ino, int fd, unsigned cmd,
 	return 0;
 }
 
-/* chattr +i on an open file is a request to lock it; the flag itself is not set below. Everything else
- * goes to the lower file, which the kernel has checked the caller for. */
+/* What the caller wants set, as FS_IOC_SETFLAGS has it, of the two flags that are ours. */
+static unsigned wanted_flags(unsigned cmd, const void *in)
+{
+	struct fsxattr x;
+	unsigned flags;
+
+	if (cmd == FS_IOC_SETFLAGS) {
+		memcpy(&flags, in, sizeof(flags));
+		return flags & (FS_IMMUTABLE_FL | FS_APPEND_FL);
+	}
+	memcpy(&x, in, sizeof(x));
+	return (x.fsx_xflags & FS_XFLAG_IMMUTABLE ? FS_IMMUTABLE_FL : 0) | (x.fsx_xflags & FS_XFLAG_APPEND ? FS_APPEND_FL : 0);
+}
+
+/* chattr +i on an open file is a request to lock it, +a to make it append-only; the flag itself is not set
+ * below. Everything else goes to the lower file, which the kernel has checked the caller for. */
 static int set_flags_locked(struct wormfs *fs, struct inode *ino, int fd, unsigned cmd, const void *in)
 {
-	bool is_plain = cmd == FS_IOC_SETFLAGS, immutable, sealed;
+	bool is_plain = cmd == FS_IOC_SETFLAGS, sealed;
+	unsigned wanted = wanted_flags(cmd, in);
 	struct fsxattr x;
 	unsigned flags;
 	int r;
 
-	if (is_plain) {
+	if (is_plain)
 		memcpy(&flags, in, sizeof(flags));
-		immutable = flags & FS_IMMUTABLE_FL;
-	} else {
+	else
 		memcpy(&x, in, sizeof(x));
-		immutable = x.fsx_xflags & FS_XFLAG_IMMUTABLE;
-	}
 	if (S_ISREG(ino->type) && (fs->opt.commit != COMMIT_NEVER || lock_state_locked(fs, ino) != GUARD_OPEN)) {
-		if (immutable) {
+		if (wanted & FS_IMMUTABLE_FL) {
+			/* lsattr shows a locked file with i: this is chattr +a. One that shows a may get i. */
+			r = wanted & FS_APPEND_FL ? lock_check_locked(fs, ino, GUARD_APPEND_ONLY) : 0;
+			if (r < 0)
+				return r;
 			r = lock_seal_locked(fs, ino, &sealed);
 			if (sealed)
 				lock_publish_locked(fs, ino, "chattr +i");
@@ -362,6 +380,38 @@ static int set_flags_locked(struct wormfs *fs, struct inode *ino, int fd, unsign
 			return r;
 	}
 	return ioctl(fd, cmd, is_plain ? (void *)&flags : (void *)&x) < 0 ? -errno : 0;
+}
+
+/* chattr +a: the other flags as for any file, then the file is made append-only. */
+static int set_append_only(struct wormfs *fs, struct inode *ino, int fd, unsigned cmd, const void *in, pid_t pid)
+{
+	struct fsxattr x, old;
+	unsigned flags, old_flags;
+	bool differs;
+	int r = 0;
+
+	if (cmd == FS_IOC_SETFLAGS) {
+		memcpy(&flags, in, sizeof(flags));
+		flags &= ~FS_APPEND_FL;
+		if (ioctl(fd, FS_IOC_GETFLAGS, &old_flags) < 0)
+			return -errno;
+		differs = flags != (old_flags & ~FS_APPEND_FL);
+	} else {
+		memcpy(&x, in, sizeof(x));
+		x.fsx_xflags &= ~FS_XFLAG_APPEND;
+		if (ioctl(fd, FS_IOC_FSGETXATTR, &old) < 0)
+			return -errno;
+		differs = x.fsx_xflags != (old.fsx_xflags & ~FS_XFLAG_APPEND) || x.fsx_extsize != old.fsx_extsize ||
+			  x.fsx_projid != old.fsx_projid || x.fsx_cowextsize != old.fsx_cowextsize;
+	}
+	if (differs) {
+		pthread_mutex_lock(&ino->lock);
+		r = lock_check_locked(fs, ino, GUARD_SETFLAGS);
+		if (r == 0)
+			r = ioctl(fd, cmd, cmd == FS_IOC_SETFLAGS ? (void *)&flags : (void *)&x) < 0 ? -errno : 0;
+		pthread_mutex_unlock(&ino->lock);
+	}
+	return r < 0 ? r : append_make(fs, ino, pid);
 }
 
 void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, struct fuse_file_info *fi, unsigned ioctl_flags,
@@ -386,7 +436,10 @@ void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, st
 	}
 	memset(&out, 0, sizeof(out));
 	fd = descriptor_open(fs, ino, O_RDONLY | O_NONBLOCK);
-	if (fd >= 0) {
+	if (fd >= 0 && set && S_ISREG(ino->type) && fs->opt.commit != COMMIT_NEVER && wanted_flags(cmd, in) == FS_APPEND_FL) {
+		r = set_append_only(fs, ino, fd, cmd, in, fuse_req_ctx(req)->pid);
+		close(fd);
+	} else if (fd >= 0) {
 		pthread_rwlock_rdlock(&fs->rename_lock);
 		pthread_mutex_lock(&ino->lock);
 		r = get ? get_flags(fs, ino, fd, cmd, &out) : set_flags_locked(fs, ino, fd, cmd, in);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/append.h"
 #include "fs/descriptor.h"
 #include "fs/hold.h"
 #include "fs/linger.h"
@@ -51,8 +52,7 @@ static int next_serial(struct wormfs *fs, uint64_t *ret_serial)
 	return r;
 }
 
-/* The end of retention for a file that is locked now: the option's, moved into min..max. */
-static int64_t retention_for_commit(struct wormfs *fs, int64_t now_s)
+int64_t lock_retention_for_commit(struct wormfs *fs, struct inode *ino, int64_t now_s)
 {
 	int64_t until_s = retention_until(&fs->opt.retention, now_s);
 	int64_t lo_s = retention_until(&fs->opt.min, now_s), hi_s = retention_until(&fs->opt.max, now_s);
@@ -96,13 +96,14 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 
 /* Pins, record, journal: after this the file is locked whatever happens to the daemon. `fd` is any
  * descriptor of the file. rename_lock is held. */
-int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, const char *reason)
+int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, uint8_t flags, const char *reason)
 {
 	int64_t now_s = clock_source_now_s(fs->clock);
 	struct lock_record rec = {
+		.flags = flags,
 		.mode = fs->opt.mode,
 		.committed_s = now_s,
-		.until_s = retention_for_commit(fs, now_s),
+		.until_s = lock_retention_for_commit(fs, ino, now_s),
 		.size_bytes = st->st_size,
 		.mtime_ns = lock_to_ns(st->st_mtim),
 	};
@@ -264,7 +265,7 @@ static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync)
 			return -errno;
 		if (!changed_locked(h, &st) || !locks_at_close(fs, ino, &st))
 			return 0;
-		r = lock_seal_with_locked(fs, ino, h->fd, &st, "close");
+		r = lock_seal_with_locked(fs, ino, h->fd, &st, 0, "close");
 		if (r < 0) {
 			h->seal_failed = true;
 			trail_commit_locked(fs, ino, NULL, "close", r);
@@ -273,7 +274,7 @@ static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync)
 		}
 		ino->phase = LOCK_CLOSING;
 		atomic_fetch_add(&fs->n_closing, 1);
-	} else if (ino->phase != LOCK_CLOSING) {
+	} else if (ino->phase != LOCK_CLOSING && !(append_is_locked(ino) && h->changed)) {
 		return 0;
 	}
 	*ret_sync = fs->opt.sync_close;
@@ -289,6 +290,7 @@ int lock_flush(struct wormfs *fs, struct handle *h)
 
 	pthread_rwlock_rdlock(&fs->rename_lock);
 	pthread_mutex_lock(&h->ino->lock);
+	h->closed = true;
 	r = flush_locked(fs, h, &sync);
 	pthread_mutex_unlock(&h->ino->lock);
 	pthread_rwlock_unlock(&fs->rename_lock);
@@ -314,6 +316,13 @@ int lock_probe_writers(struct wormfs *fs, struct inode *ino, struct stat *ret_st
 		r = -errno;
 	close(fd);		/* gives the lease back */
 	return r;
+}
+
+int lock_probe(struct wormfs *fs, struct inode *ino)
+{
+	struct stat st;
+
+	return lock_probe_writers(fs, ino, &st);
 }
 
 /* `last`: how the last writer left it, or NULL: not known, or it may have changed since. */
@@ -391,7 +400,7 @@ static void release_locked(struct wormfs *fs, struct handle *h, const struct sta
 
 	if (ino->phase == LOCK_NONE && changed && !h->seal_failed && locks_at_close(fs, ino, st)) {
 		/* No FLUSH came (a descriptor in flight over a socket was dropped): nobody to tell. */
-		r = lock_seal_with_locked(fs, ino, h->fd, st, "last close");
+		r = lock_seal_with_locked(fs, ino, h->fd, st, 0, "last close");
 		if (r == 0) {
 			ino->phase = LOCK_CLOSING;
 			atomic_fetch_add(&fs->n_closing, 1);
@@ -416,6 +425,16 @@ static void leave_unlocked_locked(struct wormfs *fs, struct inode *ino)
 		journal_free(fs->journal, ino->slot);
 		ino->slot = JOURNAL_NO_SLOT;
 	}
+	ino->dirty = ino->seal_failed = ino->lock_at_close = ino->mappable = false;
+}
+
+void lock_forget_mapping_locked(struct wormfs *fs, struct inode *ino)
+{
+	if (!ino->mapped)
+		return;
+	free(ino->mapped);
+	ino->mapped = NULL;
+	atomic_fetch_sub(&fs->n_closing, 1);
 	ino->dirty = ino->seal_failed = ino->lock_at_close = ino->mappable = false;
 }
 
@@ -475,6 +494,10 @@ static void release_last_locked(struct wormfs *fs, struct inode *ino, const stru
 		ino->dirty = ino->seal_failed = ino->lock_at_close = false;
 		return;
 	}
+	if (append_is_locked(ino)) {
+		append_released_locked(fs, ino, st);
+		return;
+	}
 	if (ino->mappable && fs->opt.commit != COMMIT_NEVER && lock_probe_writers(fs, ino, &now) == -EBUSY) {
 		if (!ino->mapped) {
 			ino->mapped = malloc(sizeof(*ino->mapped));
@@ -517,7 +540,7 @@ void lock_writer_release(struct wormfs *fs, struct handle *h)
 
 void lock_give_up_settling_locked(struct wormfs *fs, struct inode *ino)
 {
-	if (lock_settle_locked(fs, ino) == 0 || !ino->mapped)
+	if ((ino->phase != LOCK_CLOSING && !ino->mapped) || lock_settle_locked(fs, ino) == 0 || !ino->mapped)
 		return;		/* CLOSING: its slot in the journal says so at the next start */
 	free(ino->mapped);
 	ino->mapped = NULL;

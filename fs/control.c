@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "fs/actor.h"
+#include "fs/append.h"
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/request.h"
@@ -146,6 +147,25 @@ static json_t *verb_commit(struct client *client, json_t *request, struct inode 
 	return control_error(r, NULL);
 }
 
+static json_t *verb_append(struct client *client, json_t *request, struct inode *ino)
+{
+	int r = append_make(client->fs, ino, 0);
+
+	switch (r) {
+	case 0:
+		return control_ok();
+	case -EBUSY:
+		return control_error(r, "a program has it open");
+	case -EINVAL:
+		return control_error(r, "only regular files can be append-only");
+	case -EPERM:
+		return control_error(r, "it is locked already");
+	case -EOPNOTSUPP:
+		return control_error(r, "nothing is locked on this mount (commit=never)");
+	}
+	return control_error(r, NULL);
+}
+
 static json_t *verb_extend(struct client *client, json_t *request, struct inode *ino)
 {
 	const char *text = json_string_value(json_object_get(request, "until"));
@@ -252,6 +272,7 @@ static const struct verb verbs[] = {
 	{ "mount", false, verb_mount, WHO_ANYBODY },
 	{ "explain", true, verb_explain, WHO_ANYBODY },
 	{ "commit", true, verb_commit, WHO_PRIVILEGED },
+	{ "append", true, verb_append, WHO_PRIVILEGED },
 	{ "extend", true, verb_extend, WHO_PRIVILEGED },
 	{ "clock_accept", false, verb_clock_accept, WHO_PRIVILEGED },
 	{ "sync", false, verb_sync, WHO_ANYBODY },

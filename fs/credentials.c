@@ -106,6 +106,14 @@ int credentials_assume(struct wormfs *fs, fuse_req_t req)
 	return 0;
 }
 
+bool credentials_same_process(pid_t a, pid_t b)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d", a, b);
+	return a == b || access(path, F_OK) == 0;
+}
+
 void credentials_drop(struct wormfs *fs)
 {
 	if (!fs->is_root)

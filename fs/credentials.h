@@ -19,6 +19,9 @@ int credentials_assume(struct wormfs *fs, fuse_req_t req);
  * lower filesystem clears set-id bits as it would for him; with S_ISGID also with his groups. */
 int credentials_assume_writer(struct wormfs *fs, fuse_req_t req, mode_t mode);
 
+/* FUSE says which thread asks: are these two of one process? */
+bool credentials_same_process(pid_t a, pid_t b);
+
 /* Back to the daemon's own. (The umask stays: who creates something assumes the caller's first.) */
 void credentials_drop(struct wormfs *fs);
 

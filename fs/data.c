@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "fs/append.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
 #include "fs/lock.h"
@@ -90,7 +91,8 @@ static void put_backing_locked(struct wormfs *fs, struct inode *ino)
 
 static bool is_small_and_locked(const struct inode *ino)
 {
-	return ino->phase == LOCK_COMMITTED && ino->rec->size_bytes <= CACHED_MAX_BYTES && ino->nbacking == 0 && !ino->suspect;
+	return ino->phase == LOCK_COMMITTED && !(ino->rec->flags & RECORD_APPEND) && ino->rec->size_bytes <= CACHED_MAX_BYTES &&
+	       ino->nbacking == 0 && !ino->suspect;
 }
 
 int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, const struct stat *st,
@@ -121,13 +123,15 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 			return r;
 		}
 	}
+	/* While a reader from before it was append-only has passthrough, the kernel wants it for all. */
+	h->direct = append_is_locked(ino) && ino->nbacking == 0;
 	/* A small locked file comes from the page cache. */
-	h->passthrough = fd >= 0 && (h->writer || !is_small_and_locked(ino)) && use_passthrough_locked(fs, req, ino, fd, fi->flags);
-	if (!h->passthrough)
+	h->passthrough = !h->direct && fd >= 0 && (h->writer || !is_small_and_locked(ino)) && use_passthrough_locked(fs, req, ino, fd, fi->flags);
+	if (!h->passthrough && !h->direct)
 		ino->ncached++;
 	/* A shared mapping that stores wants a descriptor that reads and writes (mmap(2), EACCES). Without
 	 * passthrough the release waits for the mapping. */
-	else if ((fi->flags & O_ACCMODE) == O_RDWR)
+	else if (!h->direct && (fi->flags & O_ACCMODE) == O_RDWR)
 		ino->mappable = true;
 	inode_ref(fs, ino);
 	h->next = ino->handles;
@@ -138,7 +142,8 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 	fi->backing_id = h->passthrough ? ino->backing_id : 0;
 #endif
 	/* The kernel refuses the flag together with passthrough, which has no cache of its own. */
-	fi->keep_cache = !h->passthrough && (!fs->shared || ino->phase == LOCK_COMMITTED);
+	fi->direct_io = h->direct;
+	fi->keep_cache = !h->passthrough && !h->direct && (!fs->shared || ino->phase == LOCK_COMMITTED);
 	fi->noflush = !h->writer || fs->opt.commit == COMMIT_NEVER;	/* a round trip that nobody needs */
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
 	fi->parallel_direct_writes = 1;
@@ -155,7 +160,7 @@ void handle_close(struct wormfs *fs, struct handle *h)
 	pthread_mutex_lock(&ino->lock);
 	if (h->passthrough)
 		put_backing_locked(fs, ino);
-	else
+	else if (!h->direct)
 		ino->ncached--;
 	if (!h->writer) {
 		for (p = &ino->handles; *p != h; p = &(*p)->next)
@@ -220,6 +225,9 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 		if (r < 0)
 			return r;
 	}
+	r = write ? append_check_open_locked(ino) : 0;
+	if (r < 0)
+		return r;
 	if (!write && is_small_and_locked(ino))
 		return handle_open_locked(fs, req, ino, -1, NULL, fi, ret_handle);
 	r = write && fuse_req_ctx(req)->uid != 0 ? mode_of(fs, ino, &mode) : 0;
@@ -242,11 +250,14 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
 			 struct handle **ret_handle)
 {
+	unsigned waited_ms = 0;
 	int r;
 
-	pthread_mutex_lock(&ino->lock);
-	r = open_existing_locked(fs, req, ino, fi, ret_handle);
-	pthread_mutex_unlock(&ino->lock);
+	do {
+		pthread_mutex_lock(&ino->lock);
+		r = open_existing_locked(fs, req, ino, fi, ret_handle);
+		pthread_mutex_unlock(&ino->lock);
+	} while (r == -EBUSY && lock_wait_for_release(ino, &waited_ms));
 	return r;
 }
 
@@ -431,24 +442,34 @@ static int assume_for_handle(struct wormfs *fs, fuse_req_t req, struct handle *h
 
 void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off_t offset, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
 	struct handle *h = handle_of(fi->fh);
+	int64_t at = offset;
 	ssize_t n;
 	int r;
 
 	/* A handle that may write was let in by the guard, and its file cannot be locked but by its own
-	 * close: nothing to ask here, but for a mapping that stores after that close (CLOSING). */
-	r = assume_for_handle(fs, req, h);
+	 * close: nothing to ask here, but for a mapping that stores after that close (CLOSING), and for
+	 * append-only files, where each write is looked at. */
+	r = h->direct ? append_begin(fs, h, GUARD_WRITE, fi->flags, &at) : 0;
+	if (r == 0) {
+		r = assume_for_handle(fs, req, h);
+		if (r < 0 && h->direct)
+			pthread_mutex_unlock(&h->ino->lock);
+	}
 	if (r < 0) {
+		handle_done(h);
 		fuse_reply_err(req, -r);
 		return;
 	}
 	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
 	out.buf[0].fd = h->fd;
-	out.buf[0].pos = offset;
+	out.buf[0].pos = at;
 	n = fuse_buf_copy(&out, in, fs->splice ? 0 : FUSE_BUF_NO_SPLICE);
 	credentials_drop(fs);
+	if (h->direct)
+		pthread_mutex_unlock(&h->ino->lock);
 	handle_done(h);
 	if (n < 0)
 		fuse_reply_err(req, -n);
@@ -504,15 +525,20 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 {
 	struct wormfs *fs = wormfs_for(req);
 	struct handle *h = handle_of(fi->fh);
+	int64_t at = offset;
+	bool adds = h->direct && (mode & ~FALLOC_FL_KEEP_SIZE) == 0, locked;
 	int r;
 
-	r = check_handle(fs, h, GUARD_FALLOCATE);
+	r = adds ? append_begin(fs, h, GUARD_FALLOCATE, fi->flags, &at) : check_handle(fs, h, GUARD_FALLOCATE);
+	locked = adds && r == 0;
 	if (r == 0)
 		r = assume_for_handle(fs, req, h);
 	if (r == 0) {
 		r = fallocate(h->fd, mode, offset, length) < 0 ? -errno : 0;
 		credentials_drop(fs);
 	}
+	if (locked)
+		pthread_mutex_unlock(&h->ino->lock);
 	handle_done(h);
 	fuse_reply_err(req, -r);
 }

@@ -23,10 +23,12 @@ struct handle {
 	pid_t pid;			/* constant: thread that opened it */
 	bool writer;			/* constant: may change the file */
 	bool passthrough;		/* constant: counted in ino->nbacking, else in ino->ncached */
+	bool direct;			/* constant: of an append-only file, counted in neither */
 	/* ino->lock guards the rest; writers only */
 	bool changed;			/* the data has changed since the file was opened */
 	bool synced;			/* the writer asked for stable storage (fsync, O_SYNC) */
 	bool seal_failed;		/* close(2) said so: not tried again at release */
+	bool closed;			/* a close(2) was seen: its release is on the way, unless there is a duplicate */
 	struct data_stamp stamp;	/* when it was opened */
 	atomic_int ready;		/* see handle_of() */
 };

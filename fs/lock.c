@@ -64,8 +64,10 @@ void lock_check_suspect_locked(struct wormfs *fs, struct inode *ino, const struc
 {
 	char *path;
 
-	if (ino->suspect || ino->phase != LOCK_COMMITTED ||
-	    (ino->rec->size_bytes == (uint64_t)st->st_size && ino->rec->mtime_ns == lock_to_ns(st->st_mtim)))
+	if (ino->suspect || ino->phase != LOCK_COMMITTED)
+		return;
+	if (ino->rec->flags & RECORD_APPEND ? (uint64_t)st->st_size >= ino->rec->size_bytes :	/* it may have grown */
+	    ino->rec->size_bytes == (uint64_t)st->st_size && ino->rec->mtime_ns == lock_to_ns(st->st_mtim))
 		return;
 	ino->suspect = true;
 	atomic_fetch_add(&fs->n_suspect, 1);
@@ -277,8 +279,8 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 		return GUARD_UNREADABLE;
 	}
 	now_s = clock_source_now_s(fs->clock);
-	if (ino->rec->flags & RECORD_APPEND)
-		return GUARD_APPENDABLE;
+	if (ino->rec->flags & RECORD_APPEND)	/* commit=idle as above */
+		return ino->idle_due_s && ino->idle_due_s <= now_s ? GUARD_CLOSING : GUARD_APPENDABLE;
 	if (record_is_retained(ino->rec, now_s))
 		return GUARD_RETAINED;
 	/* Expired, says the file. The ledger may know a later date or a hold that a crash kept from it. */

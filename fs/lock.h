@@ -50,6 +50,14 @@ int lock_flush(struct wormfs *fs, struct handle *h);
 /* The handle goes away: closes its fd. The last writer makes the file COMMITTED. Takes the locks. */
 void lock_writer_release(struct wormfs *fs, struct handle *h);
 
+/* The kernel lets go of a file after close(2) has returned, so that who comes next may still find the writer.
+ * True, after a moment: whoever has it open may be on his way out, ask again; *waited_ms starts at 0 and
+ * bounds it. Wants no lock. */
+bool lock_wait_for_release(struct inode *ino, unsigned *waited_ms);
+
+/* 0: nobody can write to the file, not through a mapping either; -EBUSY: somebody can. */
+int lock_probe(struct wormfs *fs, struct inode *ino);
+
 /* Lock now: chmod -w, chattr +i, wormctl commit, the sweep. -EBUSY: somebody can still write.
  * 0 also when it is locked already. `reason`: for the audit log. Takes the locks. */
 int lock_commit(struct wormfs *fs, struct inode *ino, const char *reason);

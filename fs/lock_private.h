@@ -33,9 +33,11 @@ int lock_find_row(struct wormfs *fs, struct inode *ino, struct lock_row *ret);
 int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, struct ledger_row *ret_row, char **ret_path);
 
 /* Pins, record, journal: after this the file is locked whatever happens to the daemon. `fd` is any
- * descriptor of the file. rename_lock is held. The caller sets the phase. `reason`: for the audit log;
- * NULL: the caller tells it when it is sure. */
-int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, const char *reason);
+ * descriptor of the file, `flags` enum record_flags. rename_lock is held. The caller sets the phase. `reason`: for
+ * the audit log; NULL: the caller tells it when it is sure. */
+int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, uint8_t flags, const char *reason);
+/* The end of retention for a file that is locked now: the mount's, moved into min..max. */
+int64_t lock_retention_for_commit(struct wormfs *fs, struct inode *ino, int64_t now_s);
 /* Into the ledger, by the committer, which frees the journal slot. */
 void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);
 
@@ -48,6 +50,8 @@ void lock_forget_locked(struct wormfs *fs, struct inode *ino);
 int lock_probe_writers(struct wormfs *fs, struct inode *ino, struct stat *ret_st);
 /* The file was changed and is not locked: onto the list of the sweep. */
 void lock_put_pending_locked(struct wormfs *fs, struct inode *ino);
+/* It is locked now, and the probe said that nobody writes: linger.c need not look at it any more. */
+void lock_forget_mapping_locked(struct wormfs *fs, struct inode *ino);
 /* To linger.c, once. */
 void lock_linger_locked(struct wormfs *fs, struct inode *ino);
 

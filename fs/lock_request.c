@@ -7,10 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/append.h"
 #include "fs/descriptor.h"
 #include "fs/lock_private.h"
 #include "fs/trail.h"
 
+#define RELEASE_WAIT_MS 200
 
 int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
 {
@@ -21,6 +23,8 @@ int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
 	if (!S_ISREG(ino->type))
 		return -EINVAL;
 	r = lock_check_locked(fs, ino, GUARD_COMMIT);
+	if (r == 0 && append_is_locked(ino))
+		return append_finalise_locked(fs, ino);
 	if (r < 0 || ino->phase != LOCK_NONE)
 		return r;
 	if (fs->opt.commit == COMMIT_NEVER)
@@ -33,11 +37,12 @@ int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
 	fd = descriptor_get(fs, ino);
 	if (fd < 0)
 		return fd;
-	r = lock_seal_with_locked(fs, ino, fd, &st, NULL);
+	r = lock_seal_with_locked(fs, ino, fd, &st, 0, NULL);
 	descriptor_put(fs, ino, fd);
 	if (r < 0)
 		return r;
 	ino->phase = LOCK_COMMITTED;
+	lock_forget_mapping_locked(fs, ino);
 	*ret_sealed = true;
 	return 0;
 }
@@ -83,22 +88,38 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
 	ino->phase = LOCK_NONE;
 }
 
+bool lock_wait_for_release(struct inode *ino, unsigned *waited_ms)
+{
+	bool leaving = *waited_ms < RELEASE_WAIT_MS;
+
+	pthread_mutex_lock(&ino->lock);
+	for (struct handle *h = ino->handles; h && leaving; h = h->next)
+		leaving = !h->writer || h->closed;	/* of a reader's close nothing is heard but its release */
+	pthread_mutex_unlock(&ino->lock);
+	if (leaving)
+		usleep(1000);
+	++*waited_ms;
+	return leaving;
+}
+
 int lock_commit(struct wormfs *fs, struct inode *ino, const char *reason)
 {
+	unsigned waited_ms = 0;
 	bool sealed;
 	int r;
 
-	pthread_rwlock_rdlock(&fs->rename_lock);
-	pthread_mutex_lock(&ino->lock);
-	r = lock_seal_locked(fs, ino, &sealed);
-	if (sealed)
-		lock_publish_locked(fs, ino, reason);
-	pthread_mutex_unlock(&ino->lock);
-	pthread_rwlock_unlock(&fs->rename_lock);
+	do {
+		pthread_rwlock_rdlock(&fs->rename_lock);
+		pthread_mutex_lock(&ino->lock);
+		r = lock_seal_locked(fs, ino, &sealed);
+		if (sealed)
+			lock_publish_locked(fs, ino, reason);
+		pthread_mutex_unlock(&ino->lock);
+		pthread_rwlock_unlock(&fs->rename_lock);
+	} while (r == -EBUSY && lock_wait_for_release(ino, &waited_ms));
 	return r;
 }
 
-/* Writes a changed record of a locked file, then tells the ledger. */
 int lock_rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struct lock_record *rec)
 {
 	journal_slot slot = JOURNAL_NO_SLOT;
@@ -127,6 +148,8 @@ int lock_rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struc
 		r = fs->lower.xattr ? committer_put(fs->committer, &row, slot) : ledger_put(fs->ledger, &row);
 	}
 	free(path);
+	if (r == 0)
+		append_wait_for_idle_locked(fs, ino, &st);	/* the row has taken it off the list */
 	return r;
 }
 

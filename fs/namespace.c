@@ -26,7 +26,7 @@ double attr_timeout_locked(struct wormfs *fs, struct inode *ino)
 	/* The kernel does not see what passthrough writes and mappings do to times and sizes. */
 	if (ino->nwriters > 0 || ino->phase == LOCK_CLOSING || ino->mapped)
 		return 0;
-	if (fs->shared && ino->phase == LOCK_COMMITTED)
+	if (fs->shared && ino->phase == LOCK_COMMITTED && !(ino->rec->flags & RECORD_APPEND))
 		return 3600;	/* nobody changes it below, only its access time moves */
 	return fs->timeout_s;
 }

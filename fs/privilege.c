@@ -120,7 +120,7 @@ static int may_locked(struct wormfs *fs, struct inode *ino, const char **ret_wha
 		*ret_what = "its lock record cannot be read or verified";
 		return -EIO;
 	}
-	if (state == GUARD_CLOSING) {
+	if (state == GUARD_CLOSING || ino->nwriters > 0) {	/* or somebody adds to an append-only file */
 		*ret_what = "a program still has it open or mapped for writing";
 		return -EBUSY;
 	}

@@ -151,7 +151,7 @@ static const char *explain_state(struct wormfs *fs, const struct view *v)
 	case GUARD_HELD:
 		return "it is not locked yet, and will be under a legal hold when it is: until then it may be written, not deleted, replaced or moved away";
 	case GUARD_APPENDABLE:
-		return "what was written is locked";
+		return "what was written is locked, and more can be added at its end; chmod -w or wormctl commit makes it final";
 	case GUARD_RETAINED:
 		if (v->rec.holds > 0)
 			return "a legal hold is on it";

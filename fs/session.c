@@ -100,8 +100,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_SPLICE_WRITE, fs->splice);
 	want(conn, FUSE_CAP_SPLICE_MOVE, fs->splice);
 	want(conn, FUSE_CAP_WRITEBACK_CACHE, false);	/* turns a refusal into a silent loss */
+	/* Direct I/O is what append-only files have: a shared mapping would store past the daemon. */
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP
-	want(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP, true);
+	want(conn, FUSE_CAP_DIRECT_IO_ALLOW_MMAP, false);
 #endif
 	/* Locks (flock, fcntl) are the kernel's own, for all programs on this mount: no worker ever waits. */
 	want(conn, FUSE_CAP_FLOCK_LOCKS, false);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/xattr.h>
 
+#include "fs/append.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
 #include "fs/lock.h"
@@ -74,7 +75,7 @@ void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t siz
 }
 
 /* A request of the caller, whom the kernel let through: user.* attributes may be set by who may write the file. */
-static int set_worm(struct wormfs *fs, struct inode *ino, const char *name, const char *value, size_t size)
+static int set_worm(struct wormfs *fs, struct inode *ino, pid_t pid, const char *name, const char *value, size_t size)
 {
 	char text[RETENTION_TEXT_BYTES * 2];
 	int64_t until_s;
@@ -83,6 +84,8 @@ static int set_worm(struct wormfs *fs, struct inode *ino, const char *name, cons
 	name += strlen(XATTR_WORM_PREFIX);
 	if (strcmp(name, "commit") == 0)
 		return size == 1 && value[0] == '1' ? lock_commit(fs, ino, "asked for") : -EINVAL;
+	if (strcmp(name, "append") == 0)
+		return size == 1 && value[0] == '1' ? append_make(fs, ino, pid) : -EINVAL;
 	if (strcmp(name, "until") != 0)
 		return -EPERM;
 	if (size >= sizeof(text))
@@ -134,7 +137,7 @@ void op_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char
 	if (!ino)
 		r = -ESTALE;
 	else if (is_worm(name))
-		r = set_worm(fs, ino, name, value, size);
+		r = set_worm(fs, ino, fuse_req_ctx(req)->pid, name, value, size);
 	else
 		r = change_lower(fs, req, ino, name, value ? value : "", size, flags);
 	inode_put(fs, ino);

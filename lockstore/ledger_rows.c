@@ -21,7 +21,8 @@ static const char put_sql[] =
 	" mtime_ns, uid, gid, rule, sha256, holds, generation)"
 	" VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, coalesce(?14, ''), ?15, 0, ?16)"
 	" ON CONFLICT(key) DO UPDATE SET path = excluded.path,"
-	" flags = flags & excluded.flags,"	/* append-only is the weaker lock */
+	/* Append-only is the weaker lock, and only an empty file goes back to it. */
+	" flags = CASE WHEN size_bytes = 0 THEN excluded.flags ELSE flags & excluded.flags END,"
 	" mode = max(mode, excluded.mode),"
 	" rec_holds = excluded.rec_holds, rec_rule = excluded.rec_rule, rule = coalesce(?14, rule),"
 	/* A date is made earlier only by a new generation of the record: what is older cannot bring the late one back. */

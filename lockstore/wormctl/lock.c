@@ -1,6 +1,6 @@
-/* commit and extend: what makes a lock stronger, and may be asked for by the owner of a file.
+/* commit, append and extend: what makes a lock stronger, and may be asked for by the owner of a file.
  *
- * Both are requests to the file itself (user.worm.*); where its mode or a read-only mount forbids the xattr, the control
+ * All are requests to the file itself (user.worm.*); where its mode or a read-only mount forbids the xattr, the control
  * socket is asked.
  * One file that fails does not stop the others; each failure is one line or one JSON object. */
 #include <errno.h>
@@ -15,17 +15,19 @@
 #include "lockstore/wormctl/wormctl.h"
 
 #define XATTR_WORM_COMMIT XATTR_WORM_PREFIX "commit"
+#define XATTR_WORM_APPEND XATTR_WORM_PREFIX "append"
 #define XATTR_WORM_UNTIL XATTR_WORM_PREFIX "until"
 #define XATTR_WORM_STATE XATTR_WORM_PREFIX "state"
 #define VALUE_BYTES 256		/* longer than any state or date */
 
-enum verb { COMMIT, EXTEND };
+enum verb { COMMIT, APPEND, EXTEND };
 
 static const struct {
 	const char *name;
 	const char *done;	/* what is said of a file after it */
 } verbs[] = {
 	[COMMIT] = { "commit", "locked" },
+	[APPEND] = { "append", "append-only" },
 	[EXTEND] = { "extend", "extended" },
 };
 
@@ -110,8 +112,8 @@ static enum result judge(const struct job *job, const struct target *target, int
 
 	switch (error) {
 	case -EBUSY:
-		fail(f, error, "cannot %s %s: a program still has it open for writing; end that, then try again "
-		     "(fuser -v %s names it)", verb, name, name);
+		fail(f, error, "cannot %s %s: a program still has it open%s; end that, then try again "
+		     "(fuser -v %s names it)", verb, name, job->verb == APPEND ? "" : " for writing", name);
 		return FAILED;
 	case -EINVAL:
 		get_state(target, state, until);
@@ -133,6 +135,10 @@ static enum result judge(const struct job *job, const struct target *target, int
 				return UNCHANGED;
 			fail(f, error, "cannot extend %s until %s: it is locked until %s, and retention is never shortened",
 			     name, quoted(job->argument), until);
+			return FAILED;
+		}
+		if (job->verb == APPEND && !is_unlocked(state)) {
+			fail(f, error, "cannot append %s: it is locked already, only an empty or unlocked file can become append-only", name);
 			return FAILED;
 		}
 		/* fall through */
@@ -194,7 +200,7 @@ static int request_socket(const struct job *job, const struct target *target, ch
 static enum result perform(const struct job *job, const struct target *target, char ret_until[VALUE_BYTES],
 			   struct failure *f)
 {
-	const char *value = job->verb == COMMIT ? "1" : job->argument, *said = "", *name = quoted(target->shown);
+	const char *value = job->verb == EXTEND ? job->argument : "1", *said = "", *name = quoted(target->shown);
 	bool by_xattr = target->place->share->mounted;
 	int r;
 
@@ -209,8 +215,8 @@ static enum result perform(const struct job *job, const struct target *target, c
 		return FAILED;
 	}
 	if (by_xattr) {
-		r = lower_setxattr(target->fd, job->verb == COMMIT ? XATTR_WORM_COMMIT : XATTR_WORM_UNTIL, value,
-				   strlen(value), 0);
+		r = lower_setxattr(target->fd, job->verb == COMMIT ? XATTR_WORM_COMMIT :
+				   job->verb == APPEND ? XATTR_WORM_APPEND : XATTR_WORM_UNTIL, value, strlen(value), 0);
 		if (r == 0 && job->verb == EXTEND)
 			get_value(target, XATTR_WORM_UNTIL, ret_until);
 		if (r == -EACCES || r == -EROFS) {	/* the kernel's answer; root's daemon may see it otherwise */
@@ -259,6 +265,9 @@ static void print_line(const struct job *job, const char *shown, enum result res
 	switch (job->verb) {
 	case COMMIT:
 		fputs(": locked\n", stdout);
+		break;
+	case APPEND:
+		fputs(": append-only\n", stdout);
 		break;
 	case EXTEND:
 		fputs(": locked until ", stdout);
@@ -331,7 +340,7 @@ static int run_job(struct wormctl *ctl, const struct command *command, enum verb
 	}
 	argc -= optind;
 	argv += optind;
-	if (verb != COMMIT) {
+	if (verb != COMMIT && verb != APPEND) {
 		if (argc == 0)
 			return wrong_usage(command, "until when? UNTIL is missing");
 		job.argument = argv[0];
@@ -363,6 +372,11 @@ static int run_commit(struct wormctl *ctl, int argc, char **argv)
 	return run_job(ctl, &command_commit, COMMIT, argc, argv);
 }
 
+static int run_append(struct wormctl *ctl, int argc, char **argv)
+{
+	return run_job(ctl, &command_append, APPEND, argc, argv);
+}
+
 static int run_extend(struct wormctl *ctl, int argc, char **argv)
 {
 	return run_job(ctl, &command_extend, EXTEND, argc, argv);
@@ -390,8 +404,8 @@ const struct command command_commit = {
 	"Usage: wormctl commit [-r] [--json] PATH...\n"
 	"\n"
 	"Locks files now, with the retention and the hold that the mount gives, whatever their\n"
-	"names and also when they are empty. A file that is locked already stays as it is. A file that\n"
-	"a program has open for writing is refused (EBUSY).\n"
+	"names and also when they are empty. A file that is locked already stays as it is; an append-only\n"
+	"one is made final. A file that a program has open for writing is refused (EBUSY).\n"
 	"The owner of a file may ask for it, and root.\n"
 	"\n"
 	HELP_PATHS
@@ -403,6 +417,28 @@ const struct command command_commit = {
 	"\n"
 	HELP_EXIT,
 	.run = run_commit,
+};
+
+const struct command command_append = {
+	.name = "append",
+	.summary = "make files append-only",
+	.help =
+	"Usage: wormctl append [-r] [--json] PATH...\n"
+	"\n"
+	"Makes empty or unlocked files append-only: what is in them is locked, and who opens them with\n"
+	"O_APPEND may add to their end (logs, journals). Nothing else is allowed, and they cannot be deleted.\n"
+	"To make one final: chmod -w, or wormctl commit; its retention begins then. A file that is locked\n"
+	"is refused (EPERM), one that a program has open as well (EBUSY).\n"
+	"The owner of a file may ask for it, and root.\n"
+	"\n"
+	HELP_PATHS
+	"\n"
+	"Examples:\n"
+	"  touch trail.log && wormctl append trail.log && date >>trail.log\n"
+	"  wormctl commit trail.log\n"
+	"\n"
+	HELP_EXIT,
+	.run = run_append,
 };
 
 const struct command command_extend = {

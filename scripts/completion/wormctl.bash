@@ -3,7 +3,7 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit extend hold release delete shorten requests approve expire reindex verify export report audit clock errno-table'
+	local commands='list status commit append extend hold release delete shorten requests approve expire reindex verify export report audit clock errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
@@ -35,7 +35,7 @@ _wormctl()
 		:*) words=$commands ;;
 		list:-*) words='--state --hold --uid --expires-before --rule --json --count --null --header --state-dir --help' ;;
 		status:-*) words='--json --state-dir --key --help' ;;
-		commit:-* | extend:-*)
+		commit:-* | append:-* | extend:-*)
 			words='--recursive --files-from --null --json --state-dir --help' ;;
 		hold:-*) words='--recursive --future --reason --from --null --progress --json --state-dir --help' ;;
 		release:-*) words='--recursive --all --reason --from --null --progress --json --state-dir --help' ;;

@@ -155,6 +155,7 @@ def test_T8_explicit_commit_is_EBUSY_while_a_mapping_can_store(mount, mapper):
     mapper.do('open ' + path, 'size %d' % PAGE, 'map shared %d' % PAGE, 'write report', 'close')
     assert errno_of(os.setxattr, path, 'user.worm.commit', b'1') == 'EBUSY'
     assert errno_of(os.chmod, path, 0o444) == 'EBUSY'
+    assert os.stat(path).st_mode & 0o222                # refused, and nothing was changed
     assert share.refused('commit', 'a') == 'EBUSY'
     mapper.do('store 0 REPORT', 'unmap')
     wait_for('the mapping to be forgotten', lambda: errno_of(os.setxattr, path, 'user.worm.commit', b'1') == 'OK')

@@ -78,6 +78,14 @@ def make_unreadable(share, d):
     return path
 
 
+def make_appendable(share, d):
+    path = write_file(d + '/a', b'')
+    os.setxattr(path, 'user.worm.append', b'1')
+    with open(path, 'ab') as f:
+        f.write(b'report')
+    return path
+
+
 STATES = {
     # name: (how it comes about, what is shown, errno of what is refused)
     'empty': (make_open, 'open', 'EPERM'),
@@ -89,6 +97,7 @@ STATES = {
     'retained, infinite': (make_infinite, 'retained', 'EPERM'),
     'retained, a hold only': (make_held, 'retained', 'EPERM'),
     'expired': (make_expired, 'expired', 'EPERM'),
+    'appendable': (make_appendable, 'appendable', 'EPERM'),
     'unreadable': (make_unreadable, 'unreadable', 'EIO'),
 }
 
@@ -120,10 +129,12 @@ OPERATIONS = {
     'link': lambda p: os.link(p, p + '2'),
     'chmod': lambda p: os.chmod(p, 0o777),
     'chmod-readonly': lambda p: os.chmod(p, 0o444),
+    'chmod-writable': lambda p: os.chmod(p, 0o666),
     'chown': lambda p: os.chown(p, 1000, 1000),
     'utimens': lambda p: os.utime(p, (1, 1)),
     'setxattr': lambda p: os.setxattr(p, 'user.x', b'x'),
     'setflags': lambda p: set_flags(p, 0 if get_flags(p) & FS_IMMUTABLE_FL else get_flags(p) ^ FS_NODUMP_FL),
+    'append-only': lambda p: os.setxattr(p, 'user.worm.append', b'1'),
     'commit': lambda p: os.setxattr(p, 'user.worm.commit', b'1'),
     'extend': lambda p: os.setxattr(p, 'user.worm.until', b'90y'),
 }
@@ -178,7 +189,7 @@ def test_T45_list_status_and_xattrs_say_the_same(mount, state):
         assert file['size'] == os.stat(path).st_size
         for key in ('state', 'until', 'mode', 'committed', 'rule'):
             assert (key, share.shows(path, key)) == (key, file[key])
-        if shown in LOCKED:
+        if shown in LOCKED + ('appendable',):
             assert share.shows(path, 'serial') == str(file['serial'])
             assert [h for h in share.shows(path, 'holds').split('\n') if h] == file['holds']
             row = share.listed()[name]
