@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "fs/append.h"
+#include "fs/atime.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
 #include "fs/lock.h"
@@ -34,14 +35,21 @@ static int stat_inode(struct wormfs *fs, struct inode *ino, struct handle *h, st
 	return inode_stat_now(fs, ino, ret_st);
 }
 
-static double timeout_of(struct wormfs *fs, struct inode *ino)
+/* How long the kernel may believe what is in the one of the two that is not NULL; the retention is put in
+ * where it is shown as the access time. */
+static double timeout_of(struct wormfs *fs, struct inode *ino, struct stat *st, struct statx *stx)
 {
 	double timeout_s;
+	int64_t atime_s;
 
 	if (!S_ISREG(ino->type))
 		return fs->timeout_s;
 	pthread_mutex_lock(&ino->lock);
 	timeout_s = attr_timeout_locked(fs, ino);
+	if (st)
+		atime_show_stat_locked(fs, ino, st);
+	else if (atime_shown_locked(fs, ino, &atime_s))
+		stx->stx_atime = (struct statx_timestamp){ .tv_sec = atime_s };
 	pthread_mutex_unlock(&ino->lock);
 	return timeout_s;
 }
@@ -58,7 +66,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 	if (ino && file_handle_of(fi, ino))
 		handle_done(file_handle_of(fi, ino));
 	if (r == 0)
-		timeout_s = timeout_of(fs, ino);
+		timeout_s = timeout_of(fs, ino, &st, NULL);
 	inode_put(fs, ino);
 	if (r == 0)
 		fuse_reply_attr(req, &st, timeout_s);
@@ -77,7 +85,7 @@ void op_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fus
 
 	r = ino ? inode_statx_now(fs, ino, flags & AT_STATX_SYNC_TYPE, mask, &stx) : -ESTALE;
 	if (r == 0)
-		timeout_s = timeout_of(fs, ino);
+		timeout_s = timeout_of(fs, ino, NULL, &stx);
 	inode_put(fs, ino);
 	if (r == 0)
 		fuse_reply_statx(req, 0, &stx, timeout_s);
@@ -224,6 +232,8 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 		lock_load_locked(fs, ino);
 	if (r == 0 && to_set & FUSE_SET_ATTR_MODE && append_is_asked_by_chmod_locked(fs, ino, ret_st, attr->st_mode))
 		r = append_make_of_empty_locked(fs, ino, fuse_req_ctx(req)->pid);
+	if (r == 0 && atime_is_extension_locked(fs, ino, ret_st, attr, to_set))
+		return atime_extend_locked(fs, ino, attr->st_atim);
 	if (r == 0)
 		r = check_setattr_locked(fs, ino, h, ret_st, attr, to_set, &nothing);
 	if (r < 0 || nothing)
@@ -241,6 +251,8 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 	if (!(to_set & FUSE_SET_ATTR_SIZE))
 		lock_metadata_before_locked(fs, ino, &before);
 	r = apply_setattr_locked(fs, req, ino, h, fd, ret_st->st_mode, attr, to_set);
+	if (r == 0 && to_set & FUSE_SET_ATTR_ATIME)
+		r = atime_wish_locked(fs, ino, fd, attr->st_atim);
 	if (!(to_set & FUSE_SET_ATTR_SIZE))
 		lock_metadata_after_locked(fs, ino, &before, times);
 	descriptor_put(fs, ino, fd);
@@ -270,6 +282,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		pthread_mutex_lock(&ino->lock);
 		r = setattr_locked(fs, req, ino, file_handle_of(fi, ino), attr, to_set, &st);
 		timeout_s = S_ISREG(ino->type) ? attr_timeout_locked(fs, ino) : fs->timeout_s;
+		if (r == 0)
+			atime_show_stat_locked(fs, ino, &st);
 		pthread_mutex_unlock(&ino->lock);
 		if (to_set & FUSE_SET_ATTR_MODE)
 			pthread_rwlock_unlock(&fs->rename_lock);

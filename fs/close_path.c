@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fs/append.h"
+#include "fs/atime.h"
 #include "fs/descriptor.h"
 #include "fs/hold.h"
 #include "fs/linger.h"
@@ -52,9 +53,8 @@ static int next_serial(struct wormfs *fs, uint64_t *ret_serial)
 	return r;
 }
 
-int64_t lock_retention_for_commit(struct wormfs *fs, struct inode *ino, int64_t now_s)
+int64_t lock_clamp_until(struct wormfs *fs, int64_t until_s, int64_t now_s)
 {
-	int64_t until_s = retention_until(&fs->opt.retention, now_s);
 	int64_t lo_s = retention_until(&fs->opt.min, now_s), hi_s = retention_until(&fs->opt.max, now_s);
 
 	if (until_s == RETENTION_UNSPECIFIED)
@@ -64,6 +64,11 @@ int64_t lock_retention_for_commit(struct wormfs *fs, struct inode *ino, int64_t 
 	if (until_s < lo_s)
 		return lo_s;
 	return until_s > hi_s ? hi_s : until_s;
+}
+
+int64_t lock_retention_for_commit(struct wormfs *fs, struct inode *ino, int64_t now_s)
+{
+	return lock_clamp_until(fs, retention_until(&fs->opt.retention, now_s), now_s);
 }
 
 int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, struct ledger_row *ret_row, char **ret_path)
@@ -113,7 +118,9 @@ int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const st
 	unsigned holds = 0;
 	int r;
 
-	r = pin_parents(fs, ino);
+	r = atime_wished_locked(fs, fd, now_s, &rec.until_s);
+	if (r == 0)
+		r = pin_parents(fs, ino);
 	if (r < 0)
 		return r;
 	free(ino->seal_holds);
@@ -155,6 +162,7 @@ int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const st
 		goto out;
 	}
 	journal_mark_locked(fs->journal, ino->slot, &rec, path);
+	atime_wish_done(fs, fd);
 	atomic_store(&fs->ledger_rows, true);
 	if (reason)
 		trail_commit_locked(fs, ino, path, reason, 0);

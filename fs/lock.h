@@ -69,6 +69,7 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino);
 
 /* Later only: see retention_is_later(). *ret_until_s is what is in force afterwards. -EINVAL: out of min/max. */
 int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s);
+int lock_extend_locked(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s);
 /* -EEXIST: it has it already. -EINVAL: not locked, or not a name. Takes hold_lock. */
 int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t by);
 /* -ENOENT: it has it not. Likewise. */

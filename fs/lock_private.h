@@ -38,6 +38,8 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, uint8_t flags, const char *reason);
 /* The end of retention for a file that is locked now: the mount's, moved into min..max. */
 int64_t lock_retention_for_commit(struct wormfs *fs, struct inode *ino, int64_t now_s);
+/* An end that was asked for, moved into min..max. */
+int64_t lock_clamp_until(struct wormfs *fs, int64_t until_s, int64_t now_s);
 /* Into the ledger, by the committer, which frees the journal slot. */
 void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);
 

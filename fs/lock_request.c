@@ -153,42 +153,46 @@ int lock_rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struc
 	return r;
 }
 
-int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s)
+int lock_extend_locked(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s)
 {
 	char was[RETENTION_TEXT_BYTES], until[RETENTION_TEXT_BYTES];
 	int64_t now_s = clock_source_now_s(fs->clock);
 	struct lock_record rec;
 	int r;
 
-	pthread_mutex_lock(&ino->lock);
 	r = lock_check_locked(fs, ino, GUARD_EXTEND);
 	if (r < 0)
-		goto out;
+		return r;
 	rec = *ino->rec;
-	if (until_s == rec.until_s)
-		goto done;
-	if (!retention_is_later(rec.until_s, until_s)) {
-		r = -EPERM;
-		atomic_fetch_add(&fs->n_refused[GUARD_EXTEND], 1);
-		trail_refused_locked(fs, ino, GUARD_EXTEND, "its retention ends later already", r);
-		goto out;
+	if (until_s != rec.until_s) {
+		if (!retention_is_later(rec.until_s, until_s)) {
+			atomic_fetch_add(&fs->n_refused[GUARD_EXTEND], 1);
+			trail_refused_locked(fs, ino, GUARD_EXTEND, "its retention ends later already", -EPERM);
+			return -EPERM;
+		}
+		if (until_s == RETENTION_INFINITE ? fs->opt.has_max :
+		    until_s < retention_until(&fs->opt.min, now_s) || until_s > retention_until(&fs->opt.max, now_s)) {
+			trail_refused_locked(fs, ino, GUARD_EXTEND, "out of min and max of the mount", -EINVAL);
+			return -EINVAL;
+		}
+		retention_format_until(rec.until_s, was);
+		retention_format_until(until_s, until);
+		rec.until_s = until_s;
+		r = lock_rewrite_record_locked(fs, ino, &rec);
+		trail_file_locked(fs, ino, AUDIT_EXTEND, r, "until %s, was %s", until, was);
+		if (r < 0)
+			return r;
 	}
-	if (until_s == RETENTION_INFINITE ? fs->opt.has_max :
-	    until_s < retention_until(&fs->opt.min, now_s) || until_s > retention_until(&fs->opt.max, now_s)) {
-		r = -EINVAL;
-		trail_refused_locked(fs, ino, GUARD_EXTEND, "out of min and max of the mount", r);
-		goto out;
-	}
-	retention_format_until(rec.until_s, was);
-	retention_format_until(until_s, until);
-	rec.until_s = until_s;
-	r = lock_rewrite_record_locked(fs, ino, &rec);
-	trail_file_locked(fs, ino, AUDIT_EXTEND, r, "until %s, was %s", until, was);
-	if (r < 0)
-		goto out;
-done:
 	*ret_until_s = rec.until_s;
-out:
+	return 0;
+}
+
+int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *ret_until_s)
+{
+	int r;
+
+	pthread_mutex_lock(&ino->lock);
+	r = lock_extend_locked(fs, ino, until_s, ret_until_s);
 	pthread_mutex_unlock(&ino->lock);
 	return r;
 }

@@ -250,6 +250,10 @@ static int open_all(struct wormfs *fs)
 		complain("cannot use '%s' as a share: %s", fs->share, strerror(-r));
 		return r;
 	}
+	if (fs->opt.atime_api && !fs->lower.xattr) {
+		complain("atime_api=on needs a share with xattrs, which '%s' is not: leave it out", fs->share);
+		return -EOPNOTSUPP;
+	}
 	r = staging_open(fs->opt.staging, &fs->staging);
 	if (r == 0)
 		r = state_open(fs);

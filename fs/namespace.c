@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/atime.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
 #include "fs/hold.h"
@@ -26,6 +27,8 @@ double attr_timeout_locked(struct wormfs *fs, struct inode *ino)
 	/* The kernel does not see what passthrough writes and mappings do to times and sizes. */
 	if (ino->nwriters > 0 || ino->phase == LOCK_CLOSING || ino->mapped)
 		return 0;
+	if (fs->opt.atime_api && S_ISREG(ino->type))
+		return 0;	/* what stat shows changes with the lock, which the kernel knows nothing of */
 	if (fs->shared && ino->phase == LOCK_COMMITTED && !(ino->rec->flags & RECORD_APPEND))
 		return 3600;	/* nobody changes it below, only its access time moves */
 	return fs->timeout_s;
@@ -43,6 +46,7 @@ void entry_fill(struct wormfs *fs, struct inode *ino, const struct stat *st, str
 		pthread_mutex_lock(&ino->lock);
 		if (fs->shared)
 			lock_load_locked(fs, ino);
+		atime_show_stat_locked(fs, ino, &e->attr);
 		e->attr_timeout = attr_timeout_locked(fs, ino);
 		pthread_mutex_unlock(&ino->lock);
 	}

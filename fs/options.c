@@ -154,6 +154,12 @@ static int set_sync(struct options *o, const char *value, long arg)
 	return o->sync_close || strcmp(value, "follow") == 0 ? 0 : -EINVAL;
 }
 
+static int set_atime_api(struct options *o, const char *value, long arg)
+{
+	o->atime_api = strcmp(value, "on") == 0;
+	return o->atime_api || strcmp(value, "off") == 0 ? 0 : -EINVAL;
+}
+
 static int set_shared(struct options *o, const char *value, long arg)
 {
 	static const char *const names[] = { "no", "yes", "auto" };
@@ -307,6 +313,8 @@ static const struct option_row rows[] = {
 	  "locked under its own name [86400]", set_staging_idle, 0 },
 	{ "sync", "follow|close", "follow: the lock is as durable as the writer's own fsync made the data;\n"
 	  "close: on stable storage before close(2) returns [follow]", set_sync, 0 },
+	{ "atime_api", "off|on", "on: the access time is the retention, as SnapLock and Gluster have it: set ahead\n"
+	  "it is asked for before the lock and extended after it, and stat shows it [off]", set_atime_api, 0 },
 	{ "shared", "auto|no|yes", "yes: others change the share below this mount (another gateway): short\n"
 	  "timeouts; auto: no when mounted over the share itself, else yes [auto]", set_shared, 0 },
 	{ "state", "DIR", "where ledger, key and control socket live [/var/lib/wormfs/ID as root,\n"

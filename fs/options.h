@@ -29,6 +29,7 @@ struct options {
 	char *staging;			/* globs */
 	uint32_t staging_idle_s;
 	bool sync_close;
+	bool atime_api;			/* the access time is the retention */
 	int shared;			/* 0 no, 1 yes, -1 auto */
 	char *state, *key, *clock;	/* or NULL */
 	bool audit;

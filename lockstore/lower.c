@@ -50,6 +50,11 @@ const char *lower_xattr_share(enum lower_namespace ns)
 	return ns == LOWER_TRUSTED ? "trusted.wormfs.share" : "user.wormfs.share";
 }
 
+const char *lower_xattr_until(enum lower_namespace ns)
+{
+	return ns == LOWER_TRUSTED ? "trusted.wormfs.until" : "user.wormfs.until";
+}
+
 /* Both namespaces, whichever this daemon uses: a record of the other one is a lock as well. */
 const char *lower_xattr_privdel(enum lower_namespace ns)
 {

@@ -17,6 +17,7 @@ const char *lower_xattr_record(enum lower_namespace ns);	/* "trusted.wormfs": th
 const char *lower_xattr_pin(enum lower_namespace ns);		/* "trusted.wormfs.pin": on directories */
 const char *lower_xattr_share(enum lower_namespace ns);		/* "trusted.wormfs.share": id, on the root */
 const char *lower_xattr_privdel(enum lower_namespace ns);	/* "trusted.wormfs.privdel": on the root, "never" */
+const char *lower_xattr_until(enum lower_namespace ns);		/* "trusted.wormfs.until": wished before the lock (fs/atime.h) */
 
 /* True for every name that clients may neither see nor set through the mount. */
 bool lower_xattr_is_ours(const char *name);

@@ -3,7 +3,7 @@
 _wormfs()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local options='commit= retention= min= max= mode= hold= hold_role= privdel= approve= staging= staging_idle= digest= digest_rate= sync= shared= state= key=
+	local options='commit= retention= min= max= mode= hold= hold_role= privdel= approve= staging= staging_idle= digest= digest_rate= sync= atime_api= shared= state= key=
 		clock= passthrough= io_uring= splice= threads= uring_depth= descriptors= xattr= allow_other
 		audit= audit_success= audit_failure= audit_rotate= audit_anchor= no_allow_other ro noatime nodev nosuid noexec dev suid exec remount'
 	local i list last name before values=''
@@ -25,6 +25,7 @@ _wormfs()
 		privdel=*) values='off on never' ;;
 		sync=*) values='follow close' ;;
 		digest=*) values='on off' ;;
+		atime_api=*) values='off on' ;;
 		shared=*) values='auto no yes' ;;
 		passthrough=* | io_uring=* | splice=*) values='auto no' ;;
 		audit=*) values='on off' ;;

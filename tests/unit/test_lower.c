@@ -55,6 +55,7 @@ static void test_names(void **state)
 	for (int n = LOWER_TRUSTED; n <= LOWER_USER; n++) {
 		CHECK("the record is ours", lower_xattr_is_ours(lower_xattr_record((enum lower_namespace)n)));
 		CHECK("the pin is ours", lower_xattr_is_ours(lower_xattr_pin((enum lower_namespace)n)));
+		CHECK("a wished retention is ours", lower_xattr_is_ours(lower_xattr_until((enum lower_namespace)n)));
 		CHECK("the share's id is ours", lower_xattr_is_ours(lower_xattr_share((enum lower_namespace)n)));
 	}
 }
