@@ -208,11 +208,11 @@ static bool is_commit_chmod(struct wormfs *fs, const struct inode *ino, const st
 }
 
 /* The writer itself may do it while it writes (cp -p, tar): the lock then comes with its close.
- * While others write, EBUSY. */
-static int prepare_commit_chmod_locked(struct inode *ino, pid_t pid, bool *ret_now)
+ * While others write, EBUSY; `patient`: also when it has closed the file, and its release is on the way. */
+static int prepare_commit_chmod_locked(struct inode *ino, pid_t pid, bool patient, bool *ret_now)
 {
 	for (struct handle *h = ino->handles; h; h = h->next)
-		if (h->writer && !credentials_same_process(h->pid, pid))
+		if (h->writer && ((patient && h->closed) || !credentials_same_process(h->pid, pid)))
 			return -EBUSY;
 	*ret_now = ino->nwriters == 0;
 	ino->lock_at_close = ino->nwriters > 0;
@@ -220,7 +220,7 @@ static int prepare_commit_chmod_locked(struct inode *ino, pid_t pid, bool *ret_n
 }
 
 static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h,
-			  const struct stat *attr, int to_set, struct stat *ret_st)
+			  const struct stat *attr, int to_set, bool patient, struct stat *ret_st)
 {
 	bool times = to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
 	bool nothing = false, commit_now = false, sealed = false;
@@ -239,7 +239,7 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 	if (r < 0 || nothing)
 		return r;
 	if (is_commit_chmod(fs, ino, ret_st, attr, to_set)) {
-		r = prepare_commit_chmod_locked(ino, fuse_req_ctx(req)->pid, &commit_now);
+		r = prepare_commit_chmod_locked(ino, fuse_req_ctx(req)->pid, patient, &commit_now);
 		if (r == 0 && commit_now && !append_is_locked(ino))
 			r = lock_probe(fs, ino);	/* before the mode is changed */
 		if (r < 0)
@@ -267,6 +267,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 {
 	struct wormfs *fs = wormfs_for(req);
 	struct inode *ino = inode_get(fs, nodeid);
+	bool patient = true, again;
 	unsigned waited_ms = 0;
 	double timeout_s;
 	struct stat st;
@@ -280,14 +281,16 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		if (to_set & FUSE_SET_ATTR_MODE)	/* may lock the file */
 			pthread_rwlock_rdlock(&fs->rename_lock);
 		pthread_mutex_lock(&ino->lock);
-		r = setattr_locked(fs, req, ino, file_handle_of(fi, ino), attr, to_set, &st);
+		r = setattr_locked(fs, req, ino, file_handle_of(fi, ino), attr, to_set, patient, &st);
 		timeout_s = S_ISREG(ino->type) ? attr_timeout_locked(fs, ino) : fs->timeout_s;
 		if (r == 0)
 			atime_show_stat_locked(fs, ino, &st);
 		pthread_mutex_unlock(&ino->lock);
 		if (to_set & FUSE_SET_ATTR_MODE)
 			pthread_rwlock_unlock(&fs->rename_lock);
-	} while (r == -EBUSY && lock_wait_for_release(ino, &waited_ms));
+		again = r == -EBUSY && patient;
+		patient = again && lock_wait_for_release(ino, &waited_ms);
+	} while (again);
 	inode_put(fs, ino);
 	if (r == 0)
 		fuse_reply_attr(req, &st, timeout_s);

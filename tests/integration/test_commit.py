@@ -305,3 +305,12 @@ def test_a_lock_is_as_durable_as_the_data_and_with_sync_close_always(mount, sync
         assert (n, open_errno(share.at(n), os.O_WRONLY)) == (n, 'EPERM')
     assert errno_of(os.rename, share.at('d'), share.at('e')) == 'EPERM'
     assert share.problems() == []
+
+
+def test_chmod_minus_w_right_after_the_own_close_locks_at_once_empty_files_too(mount):
+    """Its release is still on the way: it is waited for, not taken for a writer that goes on."""
+    share = mount('io_uring=no,passthrough=no')
+    for n in range(200):
+        path = write_file(share.at('f%d' % n), b'' if n % 2 else b'x')
+        os.chmod(path, 0o444)
+        assert share.shows(path) == 'retained'
