@@ -94,7 +94,7 @@ int lock_release_batch(struct wormfs *fs, struct hold_item *items, size_t n, con
 /* A locked file lost its last name (it had expired). */
 void lock_removed_locked(struct wormfs *fs, struct inode *ino);
 
-/* We change metadata of a file that is being written (chmod, setxattr, utimens): what the writers'
+/* We change metadata of a file that is being written (chmod, setxattr, utimens, its names): what the writers'
  * stamps say is noted before and brought up to date after, so that it does not count as a change of
  * data. `times`: the change set mtime itself. Both do nothing without a writer. */
 void lock_metadata_before_locked(struct wormfs *fs, struct inode *ino, struct data_stamp *ret_before);

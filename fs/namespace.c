@@ -201,6 +201,7 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 
 static int link_locked(struct wormfs *fs, struct inode *ino, int dirfd, const char *name)
 {
+	struct data_stamp before;
 	char path[40];
 	int fd, r;
 
@@ -210,11 +211,13 @@ static int link_locked(struct wormfs *fs, struct inode *ino, int dirfd, const ch
 	fd = descriptor_get(fs, ino);
 	if (fd < 0)
 		return fd;
+	lock_metadata_before_locked(fs, ino, &before);
 	r = linkat(fd, "", dirfd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
 	if (r == -ENOENT) {	/* without CAP_DAC_READ_SEARCH (linkat(2)) */
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 		r = linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 	}
+	lock_metadata_after_locked(fs, ino, &before, false);
 	descriptor_put(fs, ino, fd);
 	return r;
 }
@@ -257,6 +260,7 @@ static int keep_handle(struct wormfs *fs, struct inode *ino)
 
 static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const char *name, nlink_t nlink)
 {
+	struct data_stamp before;
 	int r;
 
 	r = lock_check_locked(fs, ino, GUARD_UNLINK);
@@ -266,8 +270,11 @@ static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const 
 		r = handle_need_fd_locked(fs, h);
 	if (r < 0)
 		return r;
-	if (unlinkat(dirfd, name, 0) < 0)
-		return -errno;
+	lock_metadata_before_locked(fs, ino, &before);
+	r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
+	lock_metadata_after_locked(fs, ino, &before, false);
+	if (r < 0)
+		return r;
 	if (nlink <= 1)
 		lock_removed_locked(fs, ino);
 	return 0;
@@ -435,6 +442,7 @@ static void moved(struct wormfs *fs, const struct rename *rn, bool back)
 
 static int rename_locked(struct wormfs *fs, struct rename *rn)
 {
+	struct data_stamp from_before, to_before;
 	bool sealed = false, named = false;
 	struct stat st;
 	int64_t btime_ns;
@@ -454,7 +462,14 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 			return r;
 		}
 	}
+	/* Names change the ctime, and that is no change of the data for who has it open for writing. */
+	lock_metadata_before_locked(fs, rn->from, &from_before);
+	if (rn->to && rn->to != rn->from)
+		lock_metadata_before_locked(fs, rn->to, &to_before);
 	r = renameat2(rn->from_fd, rn->name, rn->to_fd, rn->new_name, rn->flags) < 0 ? -errno : 0;
+	lock_metadata_after_locked(fs, rn->from, &from_before, false);
+	if (rn->to && rn->to != rn->from)
+		lock_metadata_after_locked(fs, rn->to, &to_before, false);
 	if (r < 0) {
 		if (named)
 			moved(fs, rn, true);
