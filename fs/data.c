@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "fs/append.h"
@@ -16,8 +17,9 @@
 int handle_lower_flags(int flags)
 {
 	/* O_DIRECT: the kernel has done what it means for the page cache above; our buffers are not
-	 * aligned for the one below, and passthrough has the caller's own flags. */
-	return (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW | O_DIRECT | O_NOCTTY)) | O_CLOEXEC;
+	 * aligned for the one below, and passthrough has the caller's own flags. O_APPEND: the offset comes
+	 * with each write; with it, stores through a mapping and what fcntl(F_SETFL) freed would go to the end. */
+	return (flags & ~(O_CREAT | O_EXCL | O_NOFOLLOW | O_DIRECT | O_NOCTTY | O_APPEND)) | O_CLOEXEC;
 }
 
 /* FUSE_DEV_IOC_BACKING_OPEN and _CLOSE, linux/fuse.h since 6.9. Made on the session's descriptor, so
@@ -440,6 +442,19 @@ static int assume_for_handle(struct wormfs *fs, fuse_req_t req, struct handle *h
 	return credentials_assume_writer(fs, req, st.st_mode);
 }
 
+/* Where others may have added to it since the kernel looked. */
+static ssize_t write_to_end(int fd, struct fuse_bufvec *in)
+{
+	struct iovec iov = { .iov_base = in->buf[0].mem, .iov_len = in->buf[0].size };
+	ssize_t n;
+
+	/* Requests are not spliced (session.c), so they are one piece of memory. */
+	if (in->count != 1 || in->buf[0].flags & FUSE_BUF_IS_FD)
+		return -EIO;
+	n = pwritev2(fd, &iov, 1, 0, RWF_APPEND);
+	return n < 0 ? -errno : n;
+}
+
 void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off_t offset, struct fuse_file_info *fi)
 {
 	struct wormfs *fs = wormfs_for(req);
@@ -466,7 +481,10 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
 	out.buf[0].fd = h->fd;
 	out.buf[0].pos = at;
-	n = fuse_buf_copy(&out, in, fs->splice ? 0 : FUSE_BUF_NO_SPLICE);
+	if (h->direct || (fs->shared && fi->flags & O_APPEND && !fi->writepage))
+		n = write_to_end(h->fd, in);
+	else
+		n = fuse_buf_copy(&out, in, fs->splice ? 0 : FUSE_BUF_NO_SPLICE);
 	credentials_drop(fs);
 	if (h->direct)
 		pthread_mutex_unlock(&h->ino->lock);

@@ -1515,3 +1515,18 @@ def test_eight_processes_making_renaming_and_deleting_at_once_leave_what_they_sh
     names = os.listdir(pair.lower)
     assert sorted(n for n in names if n.startswith('shared')) == sorted('shared-%d-%d' % (c, n) for c in range(8) for n in range(0, 150, 2))
     assert sorted(os.listdir(pair.mnt)) == sorted(names)
+
+
+def test_O_APPEND_can_be_taken_away_and_given_back(pair):
+    def go(d):
+        path = write_file(d + '/a', b'0123456789')
+        with opened(path, os.O_RDWR | os.O_APPEND) as fd:
+            fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+            os.pwrite(fd, b'X', 0)
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+            os.pwrite(fd, b'Y', 0)
+            with mmap.mmap(fd, 0) as m:
+                m[1:2] = b'Z'
+                m.flush()
+            return read_file(path)
+    assert pair.same(go) == b'XZ23456789Y'
