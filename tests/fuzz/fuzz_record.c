@@ -35,6 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	/* Whatever a record holds survives a round trip. */
 	memset(&rec, 0, sizeof(rec));
 	if (len >= 48) {
+		rec.flags = data[1] & RECORD_APPEND;
 		rec.mode = data[2] & 1;
 		memcpy(&rec.holds, data + 4, 2);
 		memcpy(&rec.rule, data + 6, 2);
@@ -47,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct lock_record back;
 
 	if (record_encode(key, &rec, bytes) < 0 || record_decode(key, bytes, sizeof(bytes), &back) < 0 ||
-	    back.until_s != rec.until_s || back.holds != rec.holds || back.serial != rec.serial || back.size_bytes != rec.size_bytes)
+	    back.until_s != rec.until_s || back.flags != rec.flags || back.holds != rec.holds || back.serial != rec.serial || back.size_bytes != rec.size_bytes)
 		abort();
 	return 0;
 }

@@ -12,6 +12,8 @@ Environment (defaults in brackets):
   WORMFS_TEST_DEADLINE    seconds that a condition may take [15]
   WORMFS_TEST_TIMEOUT     seconds that a test may take before its daemons are killed [240]
   WORMFS_TEST_APART       1: every mount on a directory of its own instead of over its share
+  WORMFS_TEST_MODEL_S     seconds of random sequences against the model [25; 900 with SOAK]
+  WORMFS_TEST_SEED        repeats a run of them
   WORMFS_TEST_SOAK        1: also what takes minutes
   WORMFS_TEST_TMP         where the loop images are made [/var/tmp]
 """

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import ALICE, DEADLINE_S, Control, as_user, write_file
+from harness import ALICE, DEADLINE_S, Control, as_user, errno_of, write_file
 
 LINE_MAX = 65536
 
@@ -254,3 +254,38 @@ def test_reindex_and_writers_go_on_side_by_side(wormfs):
         thread.join()
     wormfs.must('sync')
     assert len(wormfs.listed()) == count[0]
+
+
+VERBS = ['mount', 'explain', 'commit', 'append', 'extend', 'hold', 'release', 'sync', 'nothing', '']
+
+
+def random_value(rng, depth=0):
+    return rng.choice([
+        lambda: rng.choice(['a', 'dir', 'dir/a', '', '/', '..', 'a/..', '%00', '%2F', '%zz', 'missing', '\u0000', '\ud800', 'x' * 300]),
+        lambda: rng.choice(['1d', '2090-01-01', 'infinite', '@9999999999999999999', '-1s', '9' * 50 + 'y', 'case-1']),
+        lambda: rng.choice([0, -1, 1 << 62, 1e300, True, False, None]),
+        lambda: [random_value(rng, depth + 1)] if depth < 5 else [], lambda: {'path': random_value(rng, depth + 1)} if depth < 5 else {},
+    ])()
+
+
+def test_random_requests_of_every_verb_are_answered_and_never_unlock(wormfs):
+    """Well-formed JSON, and now and then a byte of it changed: one answer a line, and what is locked stays so."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    rng = random.Random(seed)
+    print('seed %d' % seed)
+    os.mkdir(wormfs.at('dir'))
+    for name in ('a', 'dir/a'):
+        wormfs.lock(name)
+    end = time.monotonic() + (60 if os.environ.get('WORMFS_TEST_SOAK') == '1' else 3)
+    while time.monotonic() < end:
+        request = {key: random_value(rng) for key in rng.sample(['path', 'until', 'case', 'verb', 'x'], rng.randrange(5))}
+        if rng.random() < 0.9:
+            request['verb'] = rng.choice(VERBS)
+        data = bytearray(json.dumps(request).encode())
+        if rng.random() < 0.3:
+            data[rng.randrange(len(data))] = rng.choice(b'{}[]",:\\\0\xff0a')
+        answer = ask(wormfs, bytes(data).replace(b'\n', b' ') + b'\n')
+        assert answer is not None and isinstance(answer['ok'], bool) and (answer['ok'] or answer['errno'] and answer['error']), request
+    assert works(wormfs)
+    for name in ('a', 'dir/a'):
+        assert wormfs.shows(name) == 'retained' and errno_of(os.unlink, wormfs.at(name)) == 'EPERM'
