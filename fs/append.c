@@ -106,7 +106,10 @@ int append_make_of_empty_locked(struct wormfs *fs, struct inode *ino, pid_t pid)
 		return r;
 	rec.flags |= RECORD_APPEND;
 	r = lock_rewrite_record_locked(fs, ino, &rec);
-	trail_commit_locked(fs, ino, NULL, "made append-only", r);
+	if (r == 0)
+		trail_commit_locked(fs, ino, NULL, "made append-only", 0);
+	else
+		trail_file_locked(fs, ino, AUDIT_COMMIT, r, "made append-only: it stays locked");
 	return r;
 }
 
@@ -132,8 +135,10 @@ int append_finalise_locked(struct wormfs *fs, struct inode *ino)
 	rec.size_bytes = st.st_size;
 	rec.mtime_ns = lock_to_ns(st.st_mtim);
 	r = lock_rewrite_record_locked(fs, ino, &rec);
-	trail_commit_locked(fs, ino, NULL, "made final", r);
-	if (r == 0) {
+	if (r < 0) {
+		trail_file_locked(fs, ino, AUDIT_COMMIT, r, "made final: it stays append-only");
+	} else {
+		trail_commit_locked(fs, ino, NULL, "made final", 0);
 		ino->idle_due_s = 0;
 		ino->lock_at_close = false;
 	}

@@ -1,5 +1,6 @@
 """atime_api=on: what is written for SnapLock and for Gluster's worm translator works unchanged. docs/recipes.md has the table; each of
 its lines has a test here."""
+import json
 import os
 import time
 
@@ -38,6 +39,20 @@ def test_touch_before_chmod_minus_w_is_the_retention_that_it_gets(snaplock):
     assert snaplock.shows(path) == 'retained' and snaplock.shows(path, 'until') == until(LATER)
     assert shown(path) == LATER * 10**9
     assert [x for x in os.listxattr(snaplock.below('a')) if 'until' in x] == []        # it is in the record now
+
+
+def test_an_extension_by_the_access_time_and_its_refusal_are_lines_of_the_audit_log(snaplock):
+    path = write_file(snaplock.at('a'), b'report', 0o644)
+    os.chmod(path, 0o444)
+    was = snaplock.shows(path, 'until')
+    os.utime(path, (LATER, os.stat(path).st_mtime))
+    assert errno_of(os.utime, path, (LATER - 1, os.stat(path).st_mtime)) == 'EPERM'
+    snaplock.must('sync')
+    with open(os.path.join(snaplock.state, 'audit.log'), encoding='utf-8') as f:
+        lines = [json.loads(line) for line in f]
+    assert [(l['event'], l['detail'], l['pid']) for l in lines if l['event'] in ('extend', 'deny_request')] == [
+        ('extend', 'until %s, was %s' % (until(LATER), was), os.getpid()),
+        ('deny_request', 'extend: its retention ends later already', os.getpid())]
 
 
 def test_the_wish_outlives_remount_and_SIGKILL_and_is_no_attribute_of_the_mount(snaplock):

@@ -1,5 +1,6 @@
 """The audit log on a mount: who did, or was refused, what; a chain that shows every change of it (T43), a bound under a
 flood (T47), and a log that cannot be written (T33)."""
+import fcntl
 import hashlib
 import json
 import os
@@ -8,8 +9,8 @@ import sqlite3
 
 import pytest
 
-from harness import (ALICE, BOB, DAY, WORMCTL, Refused, as_user, errno_of, open_errno, opened, read_file, run, set_flags, wait_for,
-                     write_file)
+from harness import (ALICE, BOB, DAY, WORMCTL, Refused, as_user, errno_of, fallocate, open_errno, opened, read_file, run, set_flags,
+                     wait_for, write_file)
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
@@ -46,11 +47,13 @@ REFUSALS = [
     ('deny_unlink', 'unlink', os.unlink),
     ('deny_rename', 'rename', lambda p: os.rename(p, p + '2')),
     ('deny_link', 'link', lambda p: os.link(p, p + '2')),
-    ('deny_setattr', 'chmod', lambda p: os.chmod(p, 0o666)),
+    ('deny_setattr', 'chmod-writable', lambda p: os.chmod(p, 0o666)),
+    ('deny_setattr', 'chmod', lambda p: os.chmod(p, 0o755)),
     ('deny_setattr', 'chown', lambda p: os.chown(p, 0, 1)),
     ('deny_setattr', 'utimens', lambda p: os.utime(p, (1, 1))),
     ('deny_setattr', 'setflags', lambda p: set_flags(p, 0x40)),
     ('deny_xattr', 'setxattr', lambda p: os.setxattr(p, 'user.note', b'x')),
+    ('deny_request', 'append-only', lambda p: os.setxattr(p, 'user.worm.append', b'1')),
 ]
 
 
@@ -114,6 +117,25 @@ def test_every_lock_is_a_line_that_says_why_and_until_when(mount):
     os.chmod(share.at('e'), 0o444)
     assert [l['detail'].split(':')[0] for l in events(share, 'commit', path='e')] in (['chmod'], [])
     assert path
+
+
+def test_what_happens_to_an_append_only_file_is_a_line(mount):
+    share = mount('retention=1d')
+    path = write_file(share.at('log'), b'')
+    os.setxattr(path, 'user.worm.append', b'1')
+    with opened(path, os.O_WRONLY | os.O_APPEND) as fd:
+        os.write(fd, b'line')
+        fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+        assert errno_of(os.pwrite, fd, b'X', 0) == 'EPERM'
+        assert errno_of(fallocate, fd, 0, 0, 10) == 'EPERM'
+    share.must('commit', 'log')
+    assert [l['detail'].split(':')[0] for l in events(share, 'commit', path='log')] == ['made append-only', 'made final']
+    denied = events(share, 'deny_write', path='log')
+    assert [l['detail'] for l in denied] == ['write: appendable', 'fallocate: appendable'] and {l['pid'] for l in denied} == {os.getpid()}
+    path = write_file(share.at('empty'), b'', 0o644)
+    os.chmod(path, 0o444)
+    os.chmod(path, 0o644)
+    assert [l['detail'].split(':')[0] for l in events(share, 'commit', path='empty')] == ['chmod', 'made append-only']
 
 
 def test_requests_deletions_mounts_and_tampering_are_lines(mount):

@@ -58,6 +58,17 @@ def test_T30_with_privdel_on_root_deletes_before_the_end_and_the_log_says_who_wh
     assert read_file(path) == b'again'
 
 
+def test_an_append_only_file_is_not_deleted_while_somebody_adds_to_it(mount):
+    share = mount('retention=30d,privdel=on')
+    path = write_file(share.at('log'), b'')
+    os.setxattr(path, 'user.worm.append', b'1')
+    with opened(path, os.O_WRONLY | os.O_APPEND) as fd:
+        os.write(fd, b'line')
+        assert errno(delete(share, 'log')) == errno(shorten(share, 'log', '1d')) == 'EBUSY'
+    wait_for('the deletion', lambda: errno(delete(share, 'log')) == 'OK')
+    assert not os.path.exists(path)
+
+
 def test_T30_never_past_a_hold_in_any_form(mount):
     share = mount('retention=30d,privdel=on')
     os.mkdir(share.at('d'))
