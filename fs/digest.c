@@ -154,7 +154,7 @@ static int check(struct wormfs *fs, struct inode *ino, int fd, const struct ledg
 		r = -errno;
 	else if (file->size_bytes != (uint64_t)ret_st->st_size ||
 		 file->mtime_ns != ret_st->st_mtim.tv_sec * INT64_C(1000000000) + ret_st->st_mtim.tv_nsec)
-		r = -ESTALE;
+		r = ino->rec->flags & RECORD_APPEND ? -EBUSY : -ESTALE;	/* it grows: the row follows the last appender */
 	pthread_mutex_unlock(&ino->lock);
 	return r;
 }

@@ -574,3 +574,34 @@ def test_the_weekly_run_is_a_timer_that_systemd_takes(tmp_path):
     complaints = [line for line in p.err.splitlines() if 'wormfs-verify' in line and 'not executable' not in line
                   and 'is not absolute' not in line]
     assert complaints == []
+
+
+def test_an_append_only_file_has_the_digest_of_what_was_appended_and_is_no_finding_while_it_grows(mount):
+    share = mount('retention=1d')
+    path = write_file(share.at('log'), b'')
+    os.setxattr(path, 'user.worm.append', b'1')
+    with opened(path, os.O_WRONLY | os.O_APPEND) as fd:
+        os.write(fd, b'one\n')
+    wait_for('the digest of one line', lambda: share.shows('log', 'sha256') == sha(b'one\n'))
+    with opened(path, os.O_WRONLY | os.O_APPEND) as fd:
+        for _ in range(20):
+            os.write(fd, b'x' * 100000)
+            assert verify(share, check=0)[1] == {}
+    data = read_file(path)
+    share.remount()         # the worker begins its round anew, as it does each minute
+    wait_for('the digest of all', lambda: share.shows('log', 'sha256') == sha(data))
+    share.must('commit', 'log')
+    wait_all_digests(share)
+    assert share.shows('log') == 'retained' and share.shows('log', 'sha256') == sha(data) and verify(share, check=0)[1] == {}
+
+
+def test_an_append_only_file_that_grows_is_none_that_could_not_be_digested(mount):
+    share = mount('retention=1d')
+    path = write_file(share.at('log'), b'')
+    os.setxattr(path, 'user.worm.append', b'1')
+    with opened(path, os.O_WRONLY | os.O_APPEND) as fd:
+        os.write(fd, b'one\n')
+        for name in ('a', 'b'):         # two rounds of the worker
+            share.lock(name)
+            wait_digest(share, name)
+        assert digests(share)['failed'] == 0 and share.shows('log', 'sha256') is None
