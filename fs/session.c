@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fs/log.h"
 #include "fs/ops.h"
 #include "fs/state.h"
 
+#define NOTIFY_WAIT_S 2
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
 
 #if LIBFUSE_HAS_PASSTHROUGH
@@ -255,7 +257,7 @@ static int make_args(struct wormfs *fs, struct fuse_args *args)
 
 /* Held for reading by who tells the kernel something from a thread that serves no request. */
 static pthread_rwlock_t notify_lock = PTHREAD_RWLOCK_INITIALIZER;
-static bool may_notify;
+static atomic_bool may_notify;
 
 int session_open(struct wormfs *fs)
 {
@@ -313,11 +315,21 @@ void session_notify_delete(struct wormfs *fs, uint64_t parent, uint64_t child, c
 
 void session_close(struct wormfs *fs)
 {
+	struct timespec deadline;
+	bool alone;
+
 	if (!fs->se)
 		return;
-	fuse_session_unmount(fs->se);	/* ends what waits for the kernel */
-	pthread_rwlock_wrlock(&notify_lock);
+	/* The unmount closes the descriptor that a notification writes to. One that the kernel lets wait for a request
+	 * which nobody serves any more is ended by the unmount only. */
+	clock_gettime(CLOCK_REALTIME, &deadline);
+	deadline.tv_sec += NOTIFY_WAIT_S;
+	alone = pthread_rwlock_timedwrlock(&notify_lock, &deadline) == 0;
 	may_notify = false;
+	if (alone)
+		pthread_rwlock_unlock(&notify_lock);
+	fuse_session_unmount(fs->se);
+	pthread_rwlock_wrlock(&notify_lock);
 	pthread_rwlock_unlock(&notify_lock);
 	fuse_session_destroy(fs->se);
 	fs->se = NULL;

@@ -420,6 +420,8 @@ def test_xattrs_reach_the_limits_of_the_lower_filesystem(mount, base):
         write_file(d + '/f')
         out = []
         for size in (0, 1, 100, 1000, 3000, 3900, 4000, 5000, 16000, 60000, 65535, 65536, 65537):
+            if base == 'btrfs' and size == 16000:
+                continue    # as large as a leaf: whether it fits depends on what else is in there
             out.append((size, errno_of(os.setxattr, d + '/f', 'user.big', b'v' * size)))
             out.append((size, hashlib.md5(os.getxattr(d + '/f', 'user.big')).hexdigest()))
         os.removexattr(d + '/f', 'user.big')
