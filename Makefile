@@ -18,7 +18,7 @@ PKG_CONFIG_PATH := $(CURDIR)/build/libfuse/lib/pkgconfig:$(PKG_CONFIG_PATH)
 endif
 
 .DEFAULT_GOAL := all
-PACKAGES_STORE := sqlite3 libcrypto jansson
+PACKAGES_STORE := sqlite3 libcrypto jansson inih
 PACKAGES_FS := fuse3 $(PACKAGES_STORE)
 pkg = $(shell PKG_CONFIG_PATH='$(PKG_CONFIG_PATH)' pkg-config $(1) $(2))
 
@@ -31,14 +31,14 @@ STORE_SRC := $(sort $(wildcard lockstore/*.c))
 CTL_SRC := $(sort $(wildcard lockstore/wormctl/*.c))
 FS_SRC := $(sort $(wildcard fs/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
-TOOL_SRC := $(sort $(wildcard tests/integration/tools/*.c tests/bench/*.c))
-ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(UNIT_SRC) $(TOOL_SRC)
+TOOL_SRC := $(sort $(wildcard tests/integration/tools/*.c) tests/bench/fsbench.c)
+ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 TOOL_BIN := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TOOL_SRC)))
 # What a unit test may link of the daemon: the modules that know nothing of libfuse.
-FS_PURE_SRC := $(filter fs/guard.c fs/staging.c,$(FS_SRC))
+FS_PURE_SRC := $(filter fs/guard.c,$(FS_SRC))
 
 ## all: build wormfs and wormctl (installs what is missing first)
 all: setup-build
@@ -77,7 +77,11 @@ $(TOOL_BIN): $(BUILD)/tests/%:
 	$(CC) $(OUR_CFLAGS) $(OUR_LDFLAGS) -O2 -g -MF $@.d -o $@ $(filter %/$(@F).c,$(TOOL_SRC))
 $(foreach src,$(TOOL_SRC),$(eval $(BUILD)/tests/$(basename $(notdir $(src))): $(src)))
 
-tests-bin: $(UNIT_BIN) $(TOOL_BIN)
+$(BUILD)/tests/policybench: $(BUILD)/obj/tests/bench/policybench.o $(BUILD)/libwormstore.a
+	@mkdir -p $(@D)
+	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE)) $(LDFLAGS)
+
+tests-bin: $(UNIT_BIN) $(TOOL_BIN) $(BUILD)/tests/policybench
 
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(ALL_SRC)) $(addsuffix .d,$(TOOL_BIN))
 
@@ -88,7 +92,7 @@ unit: setup-test
 
 ## bench: wormfs beside its peers, needs root; ARGS='--quick --goals' (tests/bench/bench.py --help)
 bench: setup-bench
-	@$(MAKE) --no-print-directory programs $(BUILD)/tests/fsbench
+	@$(MAKE) --no-print-directory programs $(BUILD)/tests/fsbench $(BUILD)/tests/policybench
 	@BUILD='$(BUILD)' $(PYTHON) tests/bench/bench.py $(ARGS)
 
 setup-bench:
@@ -161,19 +165,21 @@ soak: setup-test
 		WORMFS_TEST_OPTIONS=$$t WORMFS_TEST_TIMEOUT=3600 WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration; done
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+FUZZED := $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c) $(sort $(wildcard lockstore/policy*.c))
 FUZZ_SECONDS ?= 600
-## fuzz: libFuzzer on records, dates and control paths, FUZZ_SECONDS=600 each
+## fuzz: libFuzzer on records, dates, control paths and rules, FUZZ_SECONDS=600 each
 fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \
 		clang -O1 -g -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -o $(BUILD)/fuzz/$$n $$f \
-			lockstore/record.c lockstore/retention.c lockstore/control.c -lcrypto; \
+			$(FUZZED) $(call pkg,--cflags --libs,libcrypto jansson inih); \
 		echo "== $$n"; $(BUILD)/fuzz/$$n -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 tests/fuzz/corpus/$$n; done
 
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/wormfs
 COMPLETION_DIR ?= $(PREFIX)/share/bash-completion/completions
+RULES_DIR ?= $(DOCDIR)/rules
 UNIT_DIR ?= $(PREFIX)/lib/systemd/system
 # Where mount(8) looks for it, whatever PREFIX is.
 MOUNT_HELPER_DIR ?= /sbin
@@ -185,6 +191,8 @@ install: programs
 	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' $(BUILD)/wormfs $(BUILD)/wormctl
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man1' docs/wormctl.1
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man8' docs/wormfs.8
+	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man5' docs/wormfs.rules.5
+	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' $(sort $(wildcard docs/rules/*.rules))
 	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)' $(DOCS)
 	install -D -m 644 scripts/completion/wormctl.bash '$(DESTDIR)$(COMPLETION_DIR)/wormctl'
 	install -D -m 644 scripts/completion/wormfs.bash '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
@@ -199,7 +207,7 @@ install: programs
 ## uninstall: take away what install put there; shares, locks and state directories stay
 uninstall:
 	rm -f '$(DESTDIR)$(BINDIR)/wormfs' '$(DESTDIR)$(BINDIR)/wormctl'
-	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8'
+	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8' '$(DESTDIR)$(MANDIR)/man5/wormfs.rules.5'
 	rm -rf '$(DESTDIR)$(DOCDIR)'
 	rm -f '$(DESTDIR)$(COMPLETION_DIR)/wormctl' '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
 	rm -f $(patsubst %,'$(DESTDIR)$(UNIT_DIR)/%',$(UNITS))

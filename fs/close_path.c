@@ -18,7 +18,7 @@
 #include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/pin.h"
-#include "fs/staging.h"
+#include "lockstore/staging.h"
 #include "fs/trail.h"
 
 #define SERIALS_RESERVED 65536	/* a durable transaction in so many locks */

@@ -25,7 +25,7 @@
 #include "fs/lower_probe.h"
 #include "fs/privilege.h"
 #include "fs/session.h"
-#include "fs/staging.h"
+#include "lockstore/staging.h"
 #include "fs/state.h"
 #include "fs/timekeeper.h"
 #include "fs/trail.h"

@@ -14,7 +14,7 @@
 #include "fs/hold.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
-#include "fs/staging.h"
+#include "lockstore/staging.h"
 #include "fs/trail.h"
 
 double entry_timeout(struct wormfs *fs)

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "fs/role.h"
-#include "fs/staging.h"
+#include "lockstore/staging.h"
 #include "lockstore/audit.h"
 #include "lockstore/ledger.h"
 

@@ -13,7 +13,7 @@
 #include "fs/ops.h"
 #include "fs/pin.h"
 #include "fs/privilege.h"
-#include "fs/staging.h"
+#include "lockstore/staging.h"
 #include "fs/state.h"
 #include "fs/timekeeper.h"
 #include "lockstore/audit.h"

@@ -15,12 +15,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "lockstore/case_name.h"
 #include "lockstore/file_key.h"
 #include "lockstore/record.h"
 
 #define LEDGER_FILE "ledger.db"		/* in the state directory */
 #define LEDGER_SCHEMA_VERSION 3		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
-#define LEDGER_CASE_MAX_BYTES 128	/* name of a legal hold: printable UTF-8, no '/' and no control character */
+#define LEDGER_CASE_MAX_BYTES CASE_NAME_MAX_BYTES	/* name of a legal hold, see case_name.h */
 
 struct ledger;
 
@@ -52,7 +53,7 @@ struct ledger_row {
 	uint32_t holds;		/* number of names in the ledger (rec.holds is the file's own count) */
 	const char *rule;	/* name of the rule; "" = mount options; NULL in ledger_put(): as it was */
 	const uint8_t *sha256;	/* 32 bytes, or NULL while it is pending */
-	/* ledger_put() and committer_put() only: holds that come with the lock (-o hold=CASE, orders for what comes),
+	/* ledger_put() and committer_put() only: holds that come with the lock (-o hold=CASE, its rule, orders for what comes),
 	 * '\n' between their names, added in the same transaction when the file does not have them yet (at committed_s,
 	 * by whoever gave the order, else uid 0); NULL: none. */
 	const char *hold;
@@ -174,6 +175,12 @@ int ledger_pending_count(struct ledger *ledger, uint64_t *ret_count);
 /* Small named values. get: -ENOENT: none; the caller frees *ret_value. */
 int ledger_meta_get(struct ledger *ledger, const char *name, char **ret_value);
 int ledger_meta_set(struct ledger *ledger, const char *name, const char *value);
+
+/* Rules have numbers in records (u16, never 0). The number that this name has, or from now on has for ever: the same in
+ * every ledger as long as no two names meet at one number. Inside ledger_begin() as outside. -EOVERFLOW: all are taken. */
+int ledger_rule_number(struct ledger *ledger, const char *name, uint16_t *ret_number);
+/* -ENOENT: no rule of that number was ever in force here. The caller frees *ret_name. */
+int ledger_rule_name(struct ledger *ledger, uint16_t number, char **ret_name);
 
 /* Serial numbers. Reserves `n` in a durable transaction and returns the first: no number is ever given
  * twice, also after a power cut; what a crash leaves unused is skipped. -EINVAL: n is 0, or inside

@@ -44,7 +44,7 @@ int ledger_order_new(struct ledger *ledger, const struct hold_order *order, int6
 	int64_t id = 0;
 	int r;
 
-	if (!ledger_case_name_is_good(order->name))
+	if (!case_name_is_valid(order->name))
 		return ledger_say(ledger, -EINVAL, "the name of a hold is 1 to 128 bytes of UTF-8 without '/'");
 	if (strlen(order->reason) > LEDGER_REASON_MAX_BYTES)
 		return ledger_say(ledger, -EINVAL, "the reason is too long");

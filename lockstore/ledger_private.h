@@ -111,7 +111,6 @@ int ledger_row_id(struct ledger *ledger, const struct file_key *key, sqlite3_int
 /* Between ledger_change() and ledger_change_end(). -EEXIST: has it already. */
 #define LEDGER_BY_ORDER ((uid_t)-1)	/* by whoever gave the order for what comes, else uid 0 */
 int ledger_hold_insert(struct ledger *ledger, const struct file_key *key, const char *case_name, uid_t by, int64_t at_s);
-bool ledger_case_name_is_good(const char *name);
 /* The page of a listing as SQL; the caller frees it with sqlite3_free(). For the plan test, too. */
 char *ledger_filter_sql(const struct ledger_filter *filter, bool bounded, bool count);
 

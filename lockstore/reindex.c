@@ -327,6 +327,8 @@ struct rebuild {
 	unsigned until_progress;
 	/* Rows for the next transaction: the ledger is not held while the tree is read. */
 	struct ledger_row *rows;
+	char *rule;			/* name of rule_number, or NULL */
+	uint16_t rule_number;
 	size_t *path_at;	/* in text */
 	size_t nrows;
 	char *text;
@@ -356,6 +358,24 @@ static int tick(struct rebuild *re)
 	return re->progress && re->progress(re->arg, &re->stats) ? -ECANCELED : 0;
 }
 
+/* The name for a number, kept for the next row; "#NUMBER" of a rule that this ledger never knew. */
+static int name_rule(struct rebuild *re, uint16_t number)
+{
+	int r;
+
+	if (re->rule && re->rule_number == number)
+		return 0;
+	free(re->rule);
+	re->rule = NULL;
+	re->rule_number = number;
+	r = ledger_rule_name(re->ledger, number, &re->rule);
+	if (r == -ENOENT)
+		r = asprintf(&re->rule, "#%u", number) < 0 ? -ENOMEM : 0;
+	if (r < 0)
+		re->rule = NULL;
+	return r;
+}
+
 static int write_rows(struct rebuild *re)
 {
 	uint64_t added = 0;
@@ -368,6 +388,13 @@ static int write_rows(struct rebuild *re)
 		return r;
 	for (size_t i = 0; i < re->nrows; i++) {
 		re->rows[i].path = re->text + re->path_at[i];
+		re->rows[i].rule = NULL;
+		if (re->rows[i].rec.rule) {
+			r = name_rule(re, re->rows[i].rec.rule);
+			if (r < 0)
+				goto rollback;
+			re->rows[i].rule = re->rule;
+		}
 		r = ledger_find(re->ledger, &re->rows[i].key, NULL, NULL);
 		if (r < 0 && r != -ENOENT)
 			goto rollback;
@@ -571,6 +598,7 @@ int reindex(struct ledger *ledger, struct record_key *key, int root_fd, enum low
 		*ret_stats = re.stats;
 out:
 	free(re.rows);
+	free(re.rule);
 	free(re.path_at);
 	free(re.text);
 	return r;

@@ -1,5 +1,5 @@
 /* A list of globs, split once. */
-#include "fs/staging.h"
+#include "lockstore/staging.h"
 
 #include <errno.h>
 #include <fnmatch.h>
