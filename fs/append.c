@@ -11,6 +11,7 @@
 #include "fs/descriptor.h"
 #include "fs/lock.h"
 #include "fs/lock_private.h"
+#include "fs/rule.h"
 #include "fs/trail.h"
 
 #define LEDGER_WAIT_MS 1000
@@ -32,15 +33,23 @@ static bool is_open_elsewhere_locked(const struct inode *ino, pid_t pid)
 
 int append_make_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st)
 {
+	const struct policy_rule *rule;
 	int r;
 
-	r = lock_seal_with_locked(fs, ino, fd, st, RECORD_APPEND, NULL);
-	if (r < 0)
+	r = rule_of_locked(fs, ino, st, &rule);
+	if (r == 0 && rule->set.commit == COMMIT_NEVER)
+		r = -EOPNOTSUPP;
+	if (r == 0)
+		r = lock_seal_with_locked(fs, ino, rule, fd, st, RECORD_APPEND, NULL);
+	if (r < 0) {
+		rule_forget_if_idle_locked(ino);
 		return r;
+	}
 	ino->phase = LOCK_COMMITTED;
 	ino->idle_due_s = 0;
 	lock_forget_mapping_locked(fs, ino);
 	lock_publish_locked(fs, ino, "made append-only");
+	rule_forget_if_idle_locked(ino);
 	return 0;
 }
 
@@ -52,7 +61,7 @@ static int make_locked(struct wormfs *fs, struct inode *ino, pid_t pid)
 	r = lock_check_locked(fs, ino, GUARD_APPEND_ONLY);
 	if (r < 0 || append_is_locked(ino))
 		return r;
-	if (fs->opt.commit == COMMIT_NEVER)
+	if (!fs->has_rules && fs->opt.commit == COMMIT_NEVER)
 		return -EOPNOTSUPP;
 	if (is_open_elsewhere_locked(ino, pid))
 		return -EBUSY;
@@ -128,7 +137,7 @@ int append_finalise_locked(struct wormfs *fs, struct inode *ino)
 	if (r < 0)
 		return r;
 	/* Its retention begins now, and no date that it was given before is lost. */
-	until_s = lock_retention_for_commit(fs, ino, now_s);
+	until_s = lock_retention_of_rule_locked(fs, ino, now_s);
 	if (retention_is_later(rec.until_s, until_s))
 		rec.until_s = until_s;
 	rec.flags &= ~RECORD_APPEND;
@@ -175,7 +184,7 @@ int append_begin(struct wormfs *fs, struct handle *h, enum guard_op op, int flag
 
 void append_wait_for_idle_locked(struct wormfs *fs, struct inode *ino, const struct stat *st)
 {
-	if (!append_is_locked(ino) || ino->nwriters > 0 || fs->opt.commit != COMMIT_IDLE || st->st_size == 0)
+	if (!append_is_locked(ino) || ino->nwriters > 0 || st->st_size == 0 || rule_or_mount_locked(fs, ino, st)->set.commit != COMMIT_IDLE)
 		return;
 	ino->released_s = clock_source_now_s(fs->clock);
 	lock_put_pending_locked(fs, ino);

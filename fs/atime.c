@@ -26,7 +26,7 @@ int atime_wish_locked(struct wormfs *fs, struct inode *ino, int fd, struct times
 	char text[WISH_BYTES];
 	int n, r;
 
-	if (!fs->opt.atime_api || !S_ISREG(ino->type) || fs->opt.commit == COMMIT_NEVER)
+	if (!fs->opt.atime_api || !S_ISREG(ino->type) || (!fs->has_rules && fs->opt.commit == COMMIT_NEVER))
 		return 0;
 	if (to_seconds(atime) <= clock_source_now_s(fs->clock)) {
 		r = lower_removexattr(fd, name);
@@ -36,7 +36,7 @@ int atime_wish_locked(struct wormfs *fs, struct inode *ino, int fd, struct times
 	return lower_setxattr(fd, name, text, n, 0);
 }
 
-int atime_wished_locked(struct wormfs *fs, int fd, int64_t now_s, int64_t *until_s)
+int atime_wished_locked(struct wormfs *fs, const struct policy_settings *set, int fd, int64_t now_s, int64_t *until_s)
 {
 	char text[WISH_BYTES];
 	int64_t wish_s;
@@ -55,7 +55,7 @@ int atime_wished_locked(struct wormfs *fs, int fd, int64_t now_s, int64_t *until
 	wish_s = strtoll(text, &end, 10);
 	if (errno || end == text || *end)
 		return -EIO;		/* not ours: somebody changed it below */
-	*until_s = lock_clamp_until(fs, wish_s, now_s);
+	*until_s = policy_clamp(set, wish_s, now_s);
 	return 0;
 }
 

@@ -10,14 +10,15 @@
 
 #include "fs/inode.h"
 #include "fs/wormfs.h"
+#include "lockstore/policy.h"
 
 /* A file that is not locked got this access time: ahead, it is kept on the file as the wish; else an older
  * wish is gone. -errno: it could not be kept. */
 int atime_wish_locked(struct wormfs *fs, struct inode *ino, int fd, struct timespec atime);
 
-/* The wish, moved into min..max, instead of the mount's retention; *until_s stays where there is none.
+/* The wish, moved into the rule's min..max, instead of its retention; *until_s stays where there is none.
  * -errno: nobody can say, so the file may not be locked. */
-int atime_wished_locked(struct wormfs *fs, int fd, int64_t now_s, int64_t *until_s);
+int atime_wished_locked(struct wormfs *fs, const struct policy_settings *set, int fd, int64_t now_s, int64_t *until_s);
 /* It is in the record. */
 void atime_wish_done(struct wormfs *fs, int fd);
 

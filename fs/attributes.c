@@ -15,6 +15,7 @@
 #include "fs/descriptor.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
+#include "fs/rule.h"
 
 #define ANY_WRITE (S_IWUSR | S_IWGRP | S_IWOTH)
 
@@ -201,10 +202,19 @@ static int apply_setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 }
 
 /* chmod that takes the last write bit away: the commit that SnapLock, Storage Scale and SAM-QFS have. */
-static bool is_commit_chmod(struct wormfs *fs, const struct inode *ino, const struct stat *old, const struct stat *attr, int to_set)
+static bool is_commit_chmod(struct wormfs *fs, struct inode *ino, const struct stat *old, const struct stat *attr, int to_set)
 {
-	return to_set & FUSE_SET_ATTR_MODE && S_ISREG(ino->type) &&
-	       (append_is_locked(ino) || (ino->phase == LOCK_NONE && fs->opt.commit != COMMIT_NEVER)) && old->st_mode & ANY_WRITE && !(attr->st_mode & ANY_WRITE);
+	enum commit_trigger commit;
+
+	if (!(to_set & FUSE_SET_ATTR_MODE) || !S_ISREG(ino->type) || !(old->st_mode & ANY_WRITE) || attr->st_mode & ANY_WRITE)
+		return false;
+	if (append_is_locked(ino))
+		return true;
+	if (ino->phase != LOCK_NONE)
+		return false;
+	commit = rule_or_mount_locked(fs, ino, old)->set.commit;
+	rule_forget_if_idle_locked(ino);
+	return commit != COMMIT_NEVER && commit != COMMIT_EXPLICIT;
 }
 
 /* The writer itself may do it while it writes (cp -p, tar): the lock then comes with its close.
@@ -353,6 +363,14 @@ static int get_flags(struct wormfs *fs, struct inode *ino, int fd, unsigned cmd,
 	return 0;
 }
 
+static bool locks_anything_locked(struct wormfs *fs, struct inode *ino)
+{
+	enum commit_trigger commit = rule_or_mount_locked(fs, ino, NULL)->set.commit;
+
+	rule_forget_if_idle_locked(ino);
+	return commit != COMMIT_NEVER;
+}
+
 /* What the caller wants set, as FS_IOC_SETFLAGS has it, of the two flags that are ours. */
 static unsigned wanted_flags(unsigned cmd, const void *in)
 {
@@ -381,7 +399,7 @@ static int set_flags_locked(struct wormfs *fs, struct inode *ino, int fd, unsign
 		memcpy(&flags, in, sizeof(flags));
 	else
 		memcpy(&x, in, sizeof(x));
-	if (S_ISREG(ino->type) && (fs->opt.commit != COMMIT_NEVER || lock_state_locked(fs, ino) != GUARD_OPEN)) {
+	if (S_ISREG(ino->type) && (lock_state_locked(fs, ino) != GUARD_OPEN || locks_anything_locked(fs, ino))) {
 		if (wanted & FS_IMMUTABLE_FL) {
 			/* lsattr shows a locked file with i: this is chattr +a. One that shows a may get i. */
 			r = wanted & FS_APPEND_FL ? lock_check_locked(fs, ino, GUARD_APPEND_ONLY) : 0;
@@ -453,7 +471,7 @@ void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, st
 	}
 	memset(&out, 0, sizeof(out));
 	fd = descriptor_open(fs, ino, O_RDONLY | O_NONBLOCK);
-	if (fd >= 0 && set && S_ISREG(ino->type) && fs->opt.commit != COMMIT_NEVER && wanted_flags(cmd, in) == FS_APPEND_FL) {
+	if (fd >= 0 && set && S_ISREG(ino->type) && (fs->has_rules || fs->opt.commit != COMMIT_NEVER) && wanted_flags(cmd, in) == FS_APPEND_FL) {
 		r = set_append_only(fs, ino, fd, cmd, in, fuse_req_ctx(req)->pid);
 		close(fd);
 	} else if (fd >= 0) {

@@ -18,6 +18,7 @@
 #include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/pin.h"
+#include "fs/rule.h"
 #include "lockstore/staging.h"
 #include "fs/trail.h"
 
@@ -53,27 +54,59 @@ static int next_serial(struct wormfs *fs, uint64_t *ret_serial)
 	return r;
 }
 
-int64_t lock_clamp_until(struct wormfs *fs, int64_t until_s, int64_t now_s)
+/* The rule whose number is in the record, if there still is one, with the policy that keeps it; NULL for both: the mount options. */
+static const struct policy_rule *rule_of_record_locked(struct wormfs *fs, struct inode *ino, struct policy **ret_policy)
 {
-	int64_t lo_s = retention_until(&fs->opt.min, now_s), hi_s = retention_until(&fs->opt.max, now_s);
-
-	if (until_s == RETENTION_UNSPECIFIED)
-		return until_s;
-	if (until_s == RETENTION_INFINITE)
-		return fs->opt.has_max ? hi_s : until_s;
-	if (until_s < lo_s)
-		return lo_s;
-	return until_s > hi_s ? hi_s : until_s;
+	*ret_policy = NULL;
+	if (ino->rec->rule == 0)
+		return &fs->mount_rule;
+	*ret_policy = ino->policy ? policy_get(ino->policy) : rule_policy(fs);
+	return *ret_policy ? policy_by_number(*ret_policy, ino->rec->rule) : NULL;
 }
 
-int64_t lock_retention_for_commit(struct wormfs *fs, struct inode *ino, int64_t now_s)
+/* Name of the rule that locked it, behind the path in the same memory: rules may go, a row waits. */
+static int name_rule_locked(struct wormfs *fs, struct inode *ino, char **path, struct ledger_row *row)
 {
-	return lock_clamp_until(fs, retention_until(&fs->opt.retention, now_s), now_s);
+	struct policy *policy;
+	const struct policy_rule *rule = rule_of_record_locked(fs, ino, &policy);
+	char *name = rule ? strdup(rule->name) : rule_name(fs, ino->rec->rule), *all;
+	size_t path_size = strlen(*path) + 1;
+
+	all = name ? realloc(*path, path_size + strlen(name) + 1) : NULL;
+	if (all) {
+		strcpy(all + path_size, name);
+		*path = all;
+		row->rule = all + path_size;
+	}
+	free(name);
+	policy_put(policy);
+	return all ? 0 : -ENOMEM;
+}
+
+static int holds_again_locked(struct wormfs *fs, struct inode *ino)
+{
+	struct policy *policy;
+	const struct policy_rule *rule = rule_of_record_locked(fs, ino, &policy);
+	unsigned count;
+	int r;
+
+	r = hold_names_coming(fs, ino, rule ? rule->set.holds : NULL, &ino->seal_holds, &count);
+	policy_put(policy);
+	return r;
+}
+
+int64_t lock_retention_of_rule_locked(struct wormfs *fs, struct inode *ino, int64_t now_s)
+{
+	struct policy *policy;
+	const struct policy_rule *rule = rule_of_record_locked(fs, ino, &policy);
+	int64_t until_s = policy_until(rule ? &rule->set : &fs->mount_rule.set, now_s);
+
+	policy_put(policy);
+	return until_s;
 }
 
 int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, struct ledger_row *ret_row, char **ret_path)
 {
-	unsigned count;
 	int r;
 
 	memset(ret_row, 0, sizeof(*ret_row));
@@ -86,29 +119,34 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 		return -ENOMEM;
 	if (r < 0 && r != -ENOENT)
 		return r;
+	ret_row->rule = "";
+	r = ino->rec->rule ? name_rule_locked(fs, ino, ret_path, ret_row) : 0;
+	if (r < 0)
+		return r;
 	ret_row->path = *ret_path;
 	ret_row->rec = *ino->rec;
 	ret_row->uid = st->st_uid;
 	ret_row->gid = st->st_gid;
-	ret_row->rule = "";
 	/* Names of holds that came with the lock travel with the row; their count is in the record already. After a
 	 * crash they are asked for again. */
 	if (ino->rec->holds && !ino->seal_holds)
-		r = hold_names_coming(fs, ino, &ino->seal_holds, &count);
+		r = holds_again_locked(fs, ino);
 	ret_row->hold = ino->rec->holds ? ino->seal_holds : NULL;
 	return r == -ENOENT ? 0 : r;
 }
 
 /* Pins, record, journal: after this the file is locked whatever happens to the daemon. `fd` is any
  * descriptor of the file. rename_lock is held. */
-int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, uint8_t flags, const char *reason)
+int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, const struct policy_rule *rule, int fd, const struct stat *st,
+			  uint8_t flags, const char *reason)
 {
 	int64_t now_s = clock_source_now_s(fs->clock);
 	struct lock_record rec = {
 		.flags = flags,
-		.mode = fs->opt.mode,
+		.mode = rule->set.mode,
+		.rule = rule->number,
 		.committed_s = now_s,
-		.until_s = lock_retention_for_commit(fs, ino, now_s),
+		.until_s = policy_until(&rule->set, now_s),
 		.size_bytes = st->st_size,
 		.mtime_ns = lock_to_ns(st->st_mtim),
 	};
@@ -118,14 +156,14 @@ int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const st
 	unsigned holds = 0;
 	int r;
 
-	r = atime_wished_locked(fs, fd, now_s, &rec.until_s);
+	r = atime_wished_locked(fs, &rule->set, fd, now_s, &rec.until_s);
 	if (r == 0)
 		r = pin_parents(fs, ino);
 	if (r < 0)
 		return r;
 	free(ino->seal_holds);
 	ino->seal_holds = NULL;
-	r = hold_names_coming(fs, ino, &ino->seal_holds, &holds);
+	r = hold_names_coming(fs, ino, rule->set.holds, &ino->seal_holds, &holds);
 	if (r < 0)
 		return r;
 	rec.holds = holds;
@@ -190,12 +228,12 @@ void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct
 	free(path);
 }
 
-bool lock_is_staging(struct wormfs *fs, struct inode *ino)
+bool lock_is_staging(struct wormfs *fs, struct inode *ino, const struct policy_rule *rule)
 {
 	bool staging;
 
 	pthread_mutex_lock(&fs->names_lock);
-	staging = ino->name && staging_matches(fs->staging, ino->name);
+	staging = ino->name && staging_matches(rule->set.staging, ino->name);
 	pthread_mutex_unlock(&fs->names_lock);
 	return staging;
 }
@@ -209,14 +247,19 @@ static bool changed_locked(struct handle *h, const struct stat *st)
 	return h->changed;
 }
 
-/* Does closing lock it, now that a writer has changed it? */
-static bool locks_at_close(struct wormfs *fs, struct inode *ino, const struct stat *st)
+/* Does closing lock it, now that a writer has changed it? 1, 0, or an error: nobody can say. *ret_rule: when 1. */
+static int locks_at_close(struct wormfs *fs, struct inode *ino, const struct stat *st, const struct policy_rule **ret_rule)
 {
+	int r;
+
 	if (st->st_nlink == 0 || st->st_size == 0)
-		return false;
+		return 0;
+	r = rule_of_locked(fs, ino, st, ret_rule);
+	if (r < 0)
+		return r;
 	if (ino->lock_at_close)
-		return true;
-	return fs->opt.commit == COMMIT_CLOSE && !lock_is_staging(fs, ino);
+		return (*ret_rule)->set.commit != COMMIT_NEVER;
+	return (*ret_rule)->set.commit == COMMIT_CLOSE && !lock_is_staging(fs, ino, *ret_rule);
 }
 
 void lock_created_locked(struct inode *ino)
@@ -242,7 +285,8 @@ int lock_writer_open_locked(struct wormfs *fs, struct handle *h, const struct st
 		if (lock_to_ns(now) - lock_to_ns(st->st_ctim) < RACY_NS)
 			h->changed = true;
 	}
-	if (ino->slot == JOURNAL_NO_SLOT && fs->opt.commit != COMMIT_NEVER) {
+	rule_pin_locked(fs, ino);
+	if (ino->slot == JOURNAL_NO_SLOT && (fs->has_rules || fs->opt.commit != COMMIT_NEVER)) {
 		r = inode_key(fs, ino, &key);
 		if (r < 0)
 			return r;
@@ -262,18 +306,23 @@ int lock_writer_open_locked(struct wormfs *fs, struct handle *h, const struct st
 
 static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync)
 {
+	const struct policy_rule *rule;
 	struct inode *ino = h->ino;
 	struct stat st;
 	int r;
 
 	if (ino->phase == LOCK_NONE) {
-		if (fs->opt.commit != COMMIT_CLOSE && !ino->lock_at_close)
+		if (!fs->has_rules && fs->opt.commit != COMMIT_CLOSE && !ino->lock_at_close)
 			return 0;
 		if (fstat(h->fd, &st) < 0)
 			return -errno;
-		if (!changed_locked(h, &st) || !locks_at_close(fs, ino, &st))
+		if (!changed_locked(h, &st))
 			return 0;
-		r = lock_seal_with_locked(fs, ino, h->fd, &st, 0, "close");
+		r = locks_at_close(fs, ino, &st, &rule);
+		if (r == 0)
+			return 0;
+		if (r > 0)
+			r = lock_seal_with_locked(fs, ino, rule, h->fd, &st, 0, "close");
 		if (r < 0) {
 			h->seal_failed = true;
 			trail_commit_locked(fs, ino, NULL, "close", r);
@@ -368,6 +417,7 @@ static int settle_closing_locked(struct wormfs *fs, struct inode *ino, const str
 	atomic_fetch_sub(&fs->n_closing, 1);
 	atomic_fetch_add(&fs->n_locked, 1);
 	lock_publish_with_locked(fs, ino, &st);
+	rule_forget_locked(ino);
 	return 0;
 }
 
@@ -376,12 +426,13 @@ void lock_put_pending_locked(struct wormfs *fs, struct inode *ino)
 {
 	int64_t now_s = ino->released_s;
 	struct ledger_pending pending = { .since_s = now_s };
+	const struct policy_rule *rule = rule_or_mount_locked(fs, ino, NULL);
 	char *path = NULL;
 	int r;
 
-	if (fs->opt.commit == COMMIT_IDLE && !ino->seal_failed && !lock_is_staging(fs, ino)) {
+	if (rule->set.commit == COMMIT_IDLE && !ino->seal_failed && !lock_is_staging(fs, ino, rule)) {
 		pending.reason = PENDING_IDLE;
-		pending.due_s = now_s + fs->opt.idle_s;
+		pending.due_s = now_s + rule->set.idle_s;
 		ino->idle_due_s = pending.due_s;
 	} else {
 		pending.reason = ino->seal_failed ? PENDING_INTERRUPTED : PENDING_STAGING;
@@ -402,13 +453,16 @@ void lock_put_pending_locked(struct wormfs *fs, struct inode *ino)
 
 static void release_locked(struct wormfs *fs, struct handle *h, const struct stat *st)
 {
+	const struct policy_rule *rule;
 	struct inode *ino = h->ino;
 	bool changed = changed_locked(h, st);
 	int r;
 
-	if (ino->phase == LOCK_NONE && changed && !h->seal_failed && locks_at_close(fs, ino, st)) {
+	r = ino->phase == LOCK_NONE && changed && !h->seal_failed ? locks_at_close(fs, ino, st, &rule) : 0;
+	if (r != 0) {
 		/* No FLUSH came (a descriptor in flight over a socket was dropped): nobody to tell. */
-		r = lock_seal_with_locked(fs, ino, h->fd, st, 0, "last close");
+		if (r > 0)
+			r = lock_seal_with_locked(fs, ino, rule, h->fd, st, 0, "last close");
 		if (r == 0) {
 			ino->phase = LOCK_CLOSING;
 			atomic_fetch_add(&fs->n_closing, 1);
@@ -427,12 +481,15 @@ static void release_locked(struct wormfs *fs, struct handle *h, const struct sta
 /* Nobody can write to it any more, and it is not locked. */
 static void leave_unlocked_locked(struct wormfs *fs, struct inode *ino)
 {
-	if (ino->dirty && (fs->opt.commit == COMMIT_CLOSE || fs->opt.commit == COMMIT_IDLE)) {
+	enum commit_trigger commit = ino->dirty ? rule_or_mount_locked(fs, ino, NULL)->set.commit : COMMIT_NEVER;
+
+	if (commit == COMMIT_CLOSE || commit == COMMIT_IDLE) {
 		lock_put_pending_locked(fs, ino);
 	} else {
 		journal_free(fs->journal, ino->slot);
 		ino->slot = JOURNAL_NO_SLOT;
 	}
+	rule_forget_locked(ino);
 	ino->dirty = ino->seal_failed = ino->lock_at_close = ino->mappable = false;
 }
 
@@ -449,6 +506,7 @@ void lock_forget_mapping_locked(struct wormfs *fs, struct inode *ino)
 /* A mapping outlived the last writer of a file that was not locked by its close: has it changed it? */
 static int settle_mapped_locked(struct wormfs *fs, struct inode *ino)
 {
+	const struct policy_rule *rule;
 	struct data_stamp now;
 	bool sealed = false;
 	struct stat st;
@@ -461,11 +519,15 @@ static int settle_mapped_locked(struct wormfs *fs, struct inode *ino)
 		memset(&st, 0, sizeof(st));	/* its last name is gone: nothing to lock */
 	now = stamp_of(&st);
 	ino->dirty |= !stamp_equal(&now, ino->mapped);
+	if (r == -ESTALE || r == -ENOENT || (r == 0 && st.st_nlink == 0))
+		ino->dirty = false;	/* deleted: nothing waits to be locked */
 	free(ino->mapped);
 	ino->mapped = NULL;
 	atomic_fetch_sub(&fs->n_closing, 1);
-	if (ino->dirty && !ino->seal_failed && locks_at_close(fs, ino, &st)) {
-		r = lock_seal_locked(fs, ino, &sealed);
+	r = ino->dirty && !ino->seal_failed ? locks_at_close(fs, ino, &st, &rule) : 0;
+	if (r != 0) {
+		if (r > 0)
+			r = lock_seal_locked(fs, ino, &sealed);
 		if (sealed)
 			lock_publish_locked(fs, ino, "its last mapping went");
 		else if (r < 0)
@@ -503,10 +565,11 @@ static void release_last_locked(struct wormfs *fs, struct inode *ino, const stru
 		return;
 	}
 	if (append_is_locked(ino)) {
-		append_released_locked(fs, ino, st);
+		if (st)		/* else it is looked at when it is opened next */
+			append_released_locked(fs, ino, st);
 		return;
 	}
-	if (ino->mappable && fs->opt.commit != COMMIT_NEVER && lock_probe_writers(fs, ino, &now) == -EBUSY) {
+	if (ino->mappable && (fs->has_rules || fs->opt.commit != COMMIT_NEVER) && lock_probe_writers(fs, ino, &now) == -EBUSY) {
 		if (!ino->mapped) {
 			ino->mapped = malloc(sizeof(*ino->mapped));
 			atomic_fetch_add(&fs->n_closing, ino->mapped ? 1 : 0);

@@ -268,6 +268,21 @@ static json_t *verb_reindex(struct client *client, json_t *request, struct inode
 	return json_pack("{s:b, s:o}", "ok", 1, "stats", stats_json(&stats));
 }
 
+static json_t *verb_policy(struct client *client, json_t *request, struct inode *ino)
+{
+	return request_policy(client->fs, request);
+}
+
+static json_t *verb_policy_test(struct client *client, json_t *request, struct inode *ino)
+{
+	return request_policy_test(client->fs, request);
+}
+
+static json_t *verb_policy_reload(struct client *client, json_t *request, struct inode *ino)
+{
+	return request_policy_reload(client->fs, client->peer.uid);
+}
+
 static const struct verb verbs[] = {
 	{ "mount", false, verb_mount, WHO_ANYBODY },
 	{ "explain", true, verb_explain, WHO_ANYBODY },
@@ -278,6 +293,9 @@ static const struct verb verbs[] = {
 	{ "sync", false, verb_sync, WHO_ANYBODY },
 	{ "lower", false, verb_lower, WHO_PRIVILEGED },
 	{ "reindex", false, verb_reindex, WHO_PRIVILEGED },
+	{ "policy", false, verb_policy, WHO_PRIVILEGED },
+	{ "policy-test", false, verb_policy_test, WHO_PRIVILEGED },	/* its path need not exist */
+	{ "policy-reload", false, verb_policy_reload, WHO_PRIVILEGED },
 	{ 0 },
 };
 

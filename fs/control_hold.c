@@ -70,7 +70,7 @@ static json_t *verb_order_new(struct client *client, json_t *request, struct ino
 
 	if (!name)
 		return control_error(-EINVAL, "\"case\" is missing");
-	if (order.future && fs->opt.commit == COMMIT_NEVER)
+	if (order.future && !fs->has_rules && fs->opt.commit == COMMIT_NEVER)
 		return control_error(-EOPNOTSUPP, "nothing is locked on this mount (commit=never)");
 	r = ledger_orders(fs->ledger, name, find_unfinished, &unfinished);
 	if (r == 0)

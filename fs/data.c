@@ -146,7 +146,7 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 	/* The kernel refuses the flag together with passthrough, which has no cache of its own. */
 	fi->direct_io = h->direct;
 	fi->keep_cache = !h->passthrough && !h->direct && (!fs->shared || ino->phase == LOCK_COMMITTED);
-	fi->noflush = !h->writer || fs->opt.commit == COMMIT_NEVER;	/* a round trip that nobody needs */
+	fi->noflush = !h->writer || (!fs->has_rules && fs->opt.commit == COMMIT_NEVER);	/* a round trip that nobody needs */
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
 	fi->parallel_direct_writes = 1;
 #endif

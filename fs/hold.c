@@ -161,10 +161,22 @@ static int add_order_name(void *arg, const struct hold_order *order)
 	return names_add(arg, order->name);
 }
 
-int hold_names_coming(struct wormfs *fs, struct inode *ino, char **ret_names, unsigned *ret_count)
+/* The names of a rule, '\n' between them, or NULL. */
+static int names_add_lines(struct names *names, const char *lines)
+{
+	char *copy = lines ? strdup(lines) : NULL, *save = NULL;
+	int r = lines && !copy ? -ENOMEM : 0;
+
+	for (char *name = copy ? strtok_r(copy, "\n", &save) : NULL; name && r == 0; name = strtok_r(NULL, "\n", &save))
+		r = names_add(names, name);
+	free(copy);
+	return r;
+}
+
+int hold_names_coming(struct wormfs *fs, struct inode *ino, const char *holds, char **ret_names, unsigned *ret_count)
 {
 	struct names names = { 0 };
-	int r = fs->opt.hold ? names_add(&names, fs->opt.hold) : 0;
+	int r = names_add_lines(&names, holds);
 
 	if (r == 0 && atomic_load(&fs->orders_coming))
 		r = covers(fs, ino, COVER_COMING, add_order_name, &names);

@@ -23,9 +23,9 @@ void hold_close(struct wormfs *fs);	/* after the last caller of hold_run() */
 int hold_covers_locked(struct wormfs *fs, struct inode *ino);
 /* The same for a file that is not locked, and orders for what comes. */
 int hold_covers_coming(struct wormfs *fs, struct inode *ino);
-/* The holds that come with a lock: of -o hold=CASE and of orders for what comes, '\n' between; NULL: none. The caller
+/* The holds that come with a lock: `holds` (of its rule, or -o hold=CASE; '\n' between, NULL: none) and of orders for what comes, '\n' between; NULL: none. The caller
  * frees *ret_names. */
-int hold_names_coming(struct wormfs *fs, struct inode *ino, char **ret_names, unsigned *ret_count);
+int hold_names_coming(struct wormfs *fs, struct inode *ino, const char *holds, char **ret_names, unsigned *ret_count);
 /* May `name` in from_dir become a name in to_dir? -EPERM: an order for what comes would lose it, or (dir: it is a
  * directory) names something at or below it. */
 int hold_check_move(struct wormfs *fs, struct inode *from_dir, const char *name, bool dir, struct inode *to_dir);

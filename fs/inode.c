@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "fs/descriptor.h"
+#include "fs/rule.h"
 #include "fs/handle.h"
 #include "fs/log.h"
 #include "fs/wormfs.h"
@@ -237,6 +238,7 @@ static void destroy(struct wormfs *fs, struct inode *ino)
 		free(ino->rec);
 		free(ino->seal_holds);
 		free(ino->mapped);
+		rule_forget_locked(ino);
 		free(ino);
 
 		/* inode_put(parent), as a loop: a tree may be thousands of directories deep. */
@@ -1036,6 +1038,7 @@ void inode_table_close(struct wormfs *fs)
 				free(ino->name);
 				free(ino->rec);
 				free(ino->seal_holds);
+				rule_forget_locked(ino);
 				free(ino->mapped);
 				pthread_mutex_destroy(&ino->lock);
 				free(ino);

@@ -22,6 +22,7 @@ struct wormfs;
 struct handle;
 struct data_stamp;
 struct file_handle;
+struct policy;
 
 /* What this daemon knows of the lock. */
 enum lock_phase {
@@ -77,6 +78,7 @@ struct inode {
 	struct data_stamp *mapped;	/* no writer and not locked, but a mapping still stores: as the last writer left it */
 	struct handle *handles;		/* all open handles */
 	unsigned nwriters;		/* of these, those that may write */
+	struct policy *policy;		/* the rules that its writers found in force; counted. NULL: none, or no -o rules */
 	journal_slot slot;		/* of the writers, until the ledger has the lock */
 	int backing_id;			/* passthrough: shared by all handles; 0: none */
 	bool backing_writes;		/* the kernel's reference for it is a writer's description */

@@ -10,6 +10,7 @@
 #include "fs/descriptor.h"
 #include "fs/lock.h"
 #include "fs/log.h"
+#include "fs/rule.h"
 #include "fs/timekeeper.h"
 #include "fs/trail.h"
 
@@ -145,17 +146,42 @@ static int64_t idle_s(struct wormfs *fs, const struct ledger_pending *pending, s
 	return now_s > ret_st->st_ctim.tv_sec ? now_s - ret_st->st_ctim.tv_sec : 0;
 }
 
+/* How long it must have been idle by the rule that it has today; 0: that rule does not lock it by itself any more. */
+static uint32_t wanted_idle_s(struct wormfs *fs, struct inode *ino, const struct stat *st, enum ledger_pending_reason reason)
+{
+	const struct policy_rule *rule;
+	enum commit_trigger commit;
+	uint32_t wanted_s;
+
+	pthread_mutex_lock(&ino->lock);
+	rule = rule_or_mount_locked(fs, ino, st);
+	commit = rule->set.commit;
+	wanted_s = reason == PENDING_IDLE && commit == COMMIT_IDLE ? rule->set.idle_s : fs->opt.staging_idle_s;
+	if (commit != COMMIT_CLOSE && commit != COMMIT_IDLE) {
+		wanted_s = 0;
+		ino->idle_due_s = 0;
+	}
+	rule_forget_if_idle_locked(ino);
+	pthread_mutex_unlock(&ino->lock);
+	return wanted_s;
+}
+
 static int sweep_one(void *arg, const struct ledger_pending *pending)
 {
 	struct wormfs *fs = arg;
-	uint32_t wanted_s = pending->reason == PENDING_IDLE ? fs->opt.idle_s : fs->opt.staging_idle_s;
 	struct inode *ino = NULL;
+	uint32_t wanted_s = 0;
 	struct stat st;
 	int64_t idle;
 	int r;
 
 	idle = idle_s(fs, pending, &ino, &st);
-	if (idle < 0 || st.st_size == 0) {
+	if (idle >= 0)
+		wanted_s = wanted_idle_s(fs, ino, &st, pending->reason);
+	if (idle >= 0 && wanted_s == 0) {
+		log_info("'%s' waited to be locked, and its rule says otherwise now: it stays unlocked", pending->path);
+		r = 0;
+	} else if (idle < 0 || st.st_size == 0) {
 		r = 0;
 	} else if (idle < wanted_s) {
 		struct ledger_pending later = *pending;
@@ -188,7 +214,7 @@ static int sweep_one(void *arg, const struct ledger_pending *pending)
 
 static void sweep(struct wormfs *fs)
 {
-	if (fs->opt.commit != COMMIT_CLOSE && fs->opt.commit != COMMIT_IDLE)
+	if (!fs->has_rules && fs->opt.commit != COMMIT_CLOSE && fs->opt.commit != COMMIT_IDLE)
 		return;
 	/* Errors of the ledger are said by the committer; the next second tries again. */
 	(void)ledger_pending_each(fs->ledger, clock_source_now_s(fs->clock), SWEEP_BATCH, sweep_one, fs);

@@ -15,6 +15,7 @@
 #include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/pin.h"
+#include "fs/rule.h"
 #include "fs/trail.h"
 
 #define LEDGER_WAIT_MS 1000
@@ -315,8 +316,12 @@ int lock_check_locked(struct wormfs *fs, struct inode *ino, enum guard_op op)
 	atomic_fetch_add(&fs->n_refused[op], 1);
 	trail_refused_locked(fs, ino, op, guard_state_name(state), r);
 	if (log_is_debug()) {
+		char *rule = ino->rec ? rule_name(fs, ino->rec->rule) : NULL;
+
 		path = lock_path_for_log(fs, ino);
-		log_debug("refused %s of '%s': it is %s", guard_op_name(op), path ? path : "?", guard_state_name(state));
+		log_debug("refused %s of '%s': it is %s%s%s%s%s", guard_op_name(op), path ? path : "?", guard_state_name(state),
+			  rule ? " (locked by " : "", rule ? rule : "", ino->rec && ino->rec->holds ? ", under a hold" : "", rule ? ")" : "");
+		free(rule);
 		free(path);
 	}
 	return r;

@@ -18,8 +18,8 @@ void lock_load_locked(struct wormfs *fs, struct inode *ino);
 /* The same with a descriptor of it that may be read, which saves opening another; -1: none. */
 void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd);
 
-/* By its (first known) name. */
-bool lock_is_staging(struct wormfs *fs, struct inode *ino);
+/* By its (first known) name, and the staging names of its rule. */
+bool lock_is_staging(struct wormfs *fs, struct inode *ino, const struct policy_rule *rule);
 
 /* Looks whether the lower file still is what the lock says: size, time, record. For the status command. */
 void lock_verify_locked(struct wormfs *fs, struct inode *ino);

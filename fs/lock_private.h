@@ -35,11 +35,10 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 /* Pins, record, journal: after this the file is locked whatever happens to the daemon. `fd` is any
  * descriptor of the file, `flags` enum record_flags. rename_lock is held. The caller sets the phase. `reason`: for
  * the audit log; NULL: the caller tells it when it is sure. */
-int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, int fd, const struct stat *st, uint8_t flags, const char *reason);
-/* The end of retention for a file that is locked now: the mount's, moved into min..max. */
-int64_t lock_retention_for_commit(struct wormfs *fs, struct inode *ino, int64_t now_s);
-/* An end that was asked for, moved into min..max. */
-int64_t lock_clamp_until(struct wormfs *fs, int64_t until_s, int64_t now_s);
+int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, const struct policy_rule *rule, int fd, const struct stat *st,
+			  uint8_t flags, const char *reason);
+/* The end of retention that begins now for a file with a record: that of its rule, or the mount's when the rule is gone. */
+int64_t lock_retention_of_rule_locked(struct wormfs *fs, struct inode *ino, int64_t now_s);
 /* Into the ledger, by the committer, which frees the journal slot. */
 void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);
 

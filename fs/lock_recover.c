@@ -6,6 +6,7 @@
 
 #include "fs/descriptor.h"
 #include "fs/lock_private.h"
+#include "fs/rule.h"
 #include "fs/log.h"
 #include "fs/trail.h"
 
@@ -61,9 +62,11 @@ static int recover_one(void *arg, journal_slot slot, enum journal_state state, c
 	} else if (st.st_size > 0 && st.st_ctim.tv_sec >= fs->last_mounted_s) {	/* else nothing was written to it */
 		recovery->interrupted++;
 		ino->released_s = clock_source_now_s(fs->clock);
-		ino->seal_failed = fs->opt.commit != COMMIT_IDLE;	/* not its close, but there was none */
+		/* Not its close, but there was none. */
+		ino->seal_failed = rule_or_mount_locked(fs, ino, &st)->set.commit != COMMIT_IDLE;
 		lock_put_pending_locked(fs, ino);
 		ino->seal_failed = false;
+		rule_forget_locked(ino);
 	} else {
 		journal_free(fs->journal, slot);
 		ino->slot = JOURNAL_NO_SLOT;

@@ -10,12 +10,14 @@
 #include "fs/append.h"
 #include "fs/descriptor.h"
 #include "fs/lock_private.h"
+#include "fs/rule.h"
 #include "fs/trail.h"
 
 #define RELEASE_WAIT_MS 200
 
 int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
 {
+	const struct policy_rule *rule;
 	struct stat st;
 	int fd, r;
 
@@ -27,20 +29,28 @@ int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
 		return append_finalise_locked(fs, ino);
 	if (r < 0 || ino->phase != LOCK_NONE)
 		return r;
-	if (fs->opt.commit == COMMIT_NEVER)
+	if (!fs->has_rules && fs->opt.commit == COMMIT_NEVER)
 		return -EOPNOTSUPP;
 	if (ino->nwriters > 0)
 		return -EBUSY;
 	r = lock_probe_writers(fs, ino, &st);
-	if (r < 0)
+	if (r == 0)
+		r = rule_of_locked(fs, ino, &st, &rule);
+	if (r == 0 && rule->set.commit == COMMIT_NEVER)
+		r = -EOPNOTSUPP;
+	if (r < 0) {
+		rule_forget_if_idle_locked(ino);
 		return r;
+	}
 	fd = descriptor_get(fs, ino);
 	if (fd < 0)
 		return fd;
-	r = lock_seal_with_locked(fs, ino, fd, &st, 0, NULL);
+	r = lock_seal_with_locked(fs, ino, rule, fd, &st, 0, NULL);
 	descriptor_put(fs, ino, fd);
-	if (r < 0)
+	if (r < 0) {
+		rule_forget_if_idle_locked(ino);
 		return r;
+	}
 	ino->phase = LOCK_COMMITTED;
 	lock_forget_mapping_locked(fs, ino);
 	*ret_sealed = true;
@@ -59,6 +69,7 @@ void lock_publish_locked(struct wormfs *fs, struct inode *ino, const char *reaso
 	atomic_fetch_add(&fs->n_locked, 1);
 	trail_commit_locked(fs, ino, NULL, reason, 0);
 	lock_publish_with_locked(fs, ino, &st);
+	rule_forget_locked(ino);
 }
 
 void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
@@ -86,6 +97,7 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
 	free(ino->rec);
 	ino->rec = NULL;
 	ino->phase = LOCK_NONE;
+	rule_forget_locked(ino);
 }
 
 bool lock_wait_for_release(struct inode *ino, unsigned *waited_ms)
@@ -157,6 +169,7 @@ int lock_extend_locked(struct wormfs *fs, struct inode *ino, int64_t until_s, in
 {
 	char was[RETENTION_TEXT_BYTES], until[RETENTION_TEXT_BYTES];
 	int64_t now_s = clock_source_now_s(fs->clock);
+	struct policy_settings bounds;
 	struct lock_record rec;
 	int r;
 
@@ -170,8 +183,9 @@ int lock_extend_locked(struct wormfs *fs, struct inode *ino, int64_t until_s, in
 			trail_refused_locked(fs, ino, GUARD_EXTEND, "its retention ends later already", -EPERM);
 			return -EPERM;
 		}
-		if (until_s == RETENTION_INFINITE ? fs->opt.has_max :
-		    until_s < retention_until(&fs->opt.min, now_s) || until_s > retention_until(&fs->opt.max, now_s)) {
+		rule_bounds(fs, rec.rule, &bounds);
+		if (until_s == RETENTION_INFINITE ? bounds.has_max :
+		    until_s < retention_until(&bounds.min, now_s) || until_s > retention_until(&bounds.max, now_s)) {
 			trail_refused_locked(fs, ino, GUARD_EXTEND, "out of min and max of the mount", -EINVAL);
 			return -EINVAL;
 		}

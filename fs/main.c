@@ -24,6 +24,7 @@
 #include "fs/log.h"
 #include "fs/lower_probe.h"
 #include "fs/privilege.h"
+#include "fs/rule.h"
 #include "fs/session.h"
 #include "lockstore/staging.h"
 #include "fs/state.h"
@@ -256,6 +257,8 @@ static int open_all(struct wormfs *fs)
 	}
 	r = staging_open(fs->opt.staging, &fs->staging);
 	if (r == 0)
+		r = rule_open(fs);
+	if (r == 0)
 		r = state_open(fs);
 	if (r == 0)
 		r = without_atime(fs);
@@ -273,7 +276,9 @@ static int start_threads(struct wormfs *fs)
 {
 	int r;
 
-	r = privilege_open(fs);
+	r = rule_start(fs);
+	if (r == 0)
+		r = privilege_open(fs);
 	if (r == 0)
 		r = hold_open(fs);
 	if (r == 0)
@@ -353,6 +358,7 @@ static void close_all(struct wormfs *fs, bool clean)
 
 	hold_stop(fs);
 	control_stop(fs);
+	rule_stop(fs);
 	hold_close(fs);
 	digest_stop(fs);
 	linger_stop(fs);
@@ -374,6 +380,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	}
 	trail_close(fs, clean);
 	state_close(fs, clean && status.error == 0 && status.dropped == 0);
+	rule_close(fs);
 	staging_close(fs->staging);
 	pthread_rwlock_destroy(&fs->rename_lock);
 	pthread_mutex_destroy(&fs->names_lock);
@@ -389,6 +396,7 @@ int main(int argc, char **argv)
 	static struct wormfs fs;
 	pthread_rwlockattr_t attr;
 	int ready_fd = -1, r;
+	sigset_t hup;
 
 	r = options_parse(argc, argv, &fs.opt);
 	if (r != 0) {
@@ -421,6 +429,12 @@ int main(int argc, char **argv)
 	mallopt(M_TOP_PAD, 1 << 20);	/* arenas grow by this, not by a page: a system call less here and there */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGIO, SIG_IGN);		/* a lease that is broken while we probe: see lock.c */
+
+	if (fs.opt.rules) {	/* in all threads, for the one that waits for it: rule.c */
+		sigemptyset(&hup);
+		sigaddset(&hup, SIGHUP);
+		pthread_sigmask(SIG_BLOCK, &hup, NULL);
+	}
 
 	r = open_all(&fs);
 	if (r == 0)

@@ -14,6 +14,7 @@
 #include "fs/hold.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
+#include "fs/rule.h"
 #include "lockstore/staging.h"
 #include "fs/trail.h"
 
@@ -283,11 +284,16 @@ static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const 
 /* link(2) to the real name, unlink(2) of the staging name: a rename in two steps, and it locks as one. */
 static void lock_what_is_left_locked(struct wormfs *fs, struct inode *ino, const struct stat *st)
 {
+	const struct policy_rule *rule;
 	bool sealed = false;
 
-	if (fs->opt.commit != COMMIT_CLOSE || ino->phase != LOCK_NONE || ino->nwriters > 0 || st->st_size == 0 ||
-	    lock_is_staging(fs, ino))
+	if (ino->phase != LOCK_NONE || ino->nwriters > 0 || st->st_size == 0)
 		return;
+	rule = rule_or_mount_locked(fs, ino, st);
+	if (rule->set.commit != COMMIT_CLOSE || lock_is_staging(fs, ino, rule)) {
+		rule_forget_if_idle_locked(ino);
+		return;
+	}
 	if (lock_seal_locked(fs, ino, &sealed) < 0)
 		return;		/* it stays on the list of the sweep */
 	if (sealed)
@@ -308,7 +314,8 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	}
 	r = inode_lookup(fs, dir, fd, name, &ino, &st);
 	if (r == 0) {
-		bool was_staging = st.st_nlink > 1 && S_ISREG(ino->type) && staging_matches(fs->staging, name);
+		/* With rules, which names are staging names is the rule's to say: what_is_left asks it. */
+		bool was_staging = st.st_nlink > 1 && S_ISREG(ino->type) && (fs->has_rules || staging_matches(fs->staging, name));
 
 		if (was_staging)
 			pthread_rwlock_rdlock(&fs->rename_lock);
@@ -424,20 +431,35 @@ static int check_rename_locked(struct wormfs *fs, const struct rename *rn)
 	return exchange ? lock_check_rename_dir(fs, rn->to) : 0;	/* else only an empty one can be replaced */
 }
 
-/* Leaving a staging name for another one is what locks a file that was written under it. */
-static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
-{
-	return fs->opt.commit == COMMIT_CLOSE && !(rn->flags & RENAME_EXCHANGE) && S_ISREG(rn->from->type) &&
-	       rn->from->nwriters == 0 && staging_matches(fs->staging, rn->name) &&
-	       !staging_matches(fs->staging, rn->new_name);
-}
-
 static void moved(struct wormfs *fs, const struct rename *rn, bool back)
 {
 	if (back)
 		inode_moved(fs, rn->from, rn->to_dir, rn->new_name, rn->from_dir, rn->name);
 	else
 		inode_moved(fs, rn->from, rn->from_dir, rn->name, rn->to_dir, rn->new_name);
+}
+
+/* Leaving a staging name for another one is what locks a file that was written under it: by the rule of the new
+ * place, which it is asked for as if it were there. Without rules: no look at the file. */
+static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
+{
+	const struct policy_rule *rule;
+	bool was_staging;
+
+	if (rn->flags & RENAME_EXCHANGE || !S_ISREG(rn->from->type) || rn->from->nwriters > 0)
+		return false;
+	if (!fs->has_rules)
+		return fs->opt.commit == COMMIT_CLOSE && staging_matches(fs->staging, rn->name) && !staging_matches(fs->staging, rn->new_name);
+	rule = rule_or_mount_locked(fs, rn->from, NULL);
+	was_staging = staging_matches(rule->set.staging, rn->name);
+	if (was_staging) {
+		moved(fs, rn, false);
+		rule = rule_or_mount_locked(fs, rn->from, NULL);
+		moved(fs, rn, true);
+	}
+	was_staging = was_staging && rule->set.commit == COMMIT_CLOSE && !staging_matches(rule->set.staging, rn->new_name);
+	rule_forget_if_idle_locked(rn->from);
+	return was_staging;
 }
 
 static int rename_locked(struct wormfs *fs, struct rename *rn)

@@ -14,7 +14,7 @@
 #include "fs/role.h"
 #include "lockstore/staging.h"
 #include "lockstore/audit.h"
-#include "lockstore/ledger.h"
+#include "lockstore/case_name.h"
 
 struct option_row {
 	const char *name;
@@ -61,17 +61,7 @@ static int parse_u32(const char *value, uint32_t min, uint32_t max, uint32_t *re
 
 static int set_commit(struct options *o, const char *value, long arg)
 {
-	if (strcmp(value, "close") == 0)
-		o->commit = COMMIT_CLOSE;
-	else if (strcmp(value, "explicit") == 0)
-		o->commit = COMMIT_EXPLICIT;
-	else if (strcmp(value, "never") == 0)
-		o->commit = COMMIT_NEVER;
-	else if (strncmp(value, "idle:", 5) == 0 && parse_u32(value + 5, 1, 315360000, &o->idle_s) == 0)
-		o->commit = COMMIT_IDLE;
-	else
-		return -EINVAL;
-	return 0;
+	return commit_trigger_parse(value, &o->commit, &o->idle_s);
 }
 
 enum { SET_RETENTION, SET_MIN, SET_MAX };
@@ -105,9 +95,7 @@ static int set_mode(struct options *o, const char *value, long arg)
 
 static int set_hold(struct options *o, const char *value, long arg)
 {
-	size_t len = strlen(value);
-
-	if (len == 0 || len > LEDGER_CASE_MAX_BYTES || strchr(value, '/'))
+	if (!case_name_is_valid(value))
 		return -EINVAL;
 	return set_string(o, value, offsetof(struct options, hold));
 }
@@ -291,8 +279,11 @@ static int set_flag(struct options *o, const char *value, long flag)
 #define AUTO(field) set_auto, offsetof(struct options, field)
 
 static const struct option_row rows[] = {
-	{ "commit", "close|idle:N|explicit|never", "when a written file is locked; idle: N seconds (1-315360000) after its last\n"
-	  "change, for trees exported over NFS; never: a plain passthrough [close]", set_commit, 0 },
+	{ "rules", "FILE", "rules for parts of the share, wormfs.rules(5): what they do not say comes from\n"
+	  "these options; read again on SIGHUP and by wormctl policy reload [none]", STRING(rules) },
+	{ "commit", "close|idle:N|chmod|explicit|never", "when a written file is locked; idle: N seconds (1-315360000) after its last\n"
+	  "change, for trees exported over NFS; chmod: by chmod -w; explicit: on request\n"
+	  "only; never: a plain passthrough [close]", set_commit, 0 },
 	{ "retention", "PERIOD|DATE|infinite|unspecified", "how long a lock lasts: 90s 12h 30d 2w 6mo 7y 1y6mo, 2030-01-01,\n"
 	  "2030-01-01T12:00:00Z; unspecified: until somebody sets a date [unspecified]", set_retention, SET_RETENTION },
 	{ "min", "PERIOD", "shortest retention; a shorter one is raised to it at commit, and\n"
@@ -560,15 +551,6 @@ void options_fini(struct options *o)
 	free(o->key);
 	free(o->clock);
 	free(o->audit_anchor);
+	free(o->rules);
 	free(o->kernel_options);
-}
-
-void options_commit_name(const struct options *o, char *buf, unsigned len_bytes)
-{
-	static const char *const names[] = { "close", "idle", "explicit", "never" };
-
-	if (o->commit == COMMIT_IDLE)
-		snprintf(buf, len_bytes, "idle:%u", o->idle_s);
-	else
-		snprintf(buf, len_bytes, "%s", names[o->commit]);
 }

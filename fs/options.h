@@ -6,9 +6,8 @@
 #include <stdint.h>
 
 #include "lockstore/lower.h"
+#include "lockstore/policy.h"
 #include "lockstore/retention.h"
-
-enum commit_trigger { COMMIT_CLOSE, COMMIT_IDLE, COMMIT_EXPLICIT, COMMIT_NEVER };
 
 enum privdel { PRIVDEL_OFF, PRIVDEL_ON, PRIVDEL_NEVER };
 
@@ -31,7 +30,7 @@ struct options {
 	bool sync_close;
 	bool atime_api;			/* the access time is the retention */
 	int shared;			/* 0 no, 1 yes, -1 auto */
-	char *state, *key, *clock;	/* or NULL */
+	char *state, *key, *clock, *rules;	/* or NULL */
 	bool audit;
 	uint64_t audit_success, audit_failure;	/* sets of AUDIT_SET() */
 	uint32_t audit_rotate_mib;	/* 0: never */
@@ -51,8 +50,5 @@ struct options {
  * line on stderr that says what, which, and what to do. The caller ends it with options_fini() in all cases. */
 int options_parse(int argc, char **argv, struct options *ret);
 void options_fini(struct options *options);
-
-/* "close", "idle:60", "explicit", "never" */
-void options_commit_name(const struct options *options, char *buf, unsigned len_bytes);
 
 #endif

@@ -17,6 +17,7 @@
 #include "fs/ops.h"
 #include "fs/session.h"
 #include "fs/state.h"
+#include "fs/rule.h"
 #include "fs/trail.h"
 #include "fs/tree.h"
 
@@ -151,6 +152,7 @@ static int may_locked(struct wormfs *fs, struct inode *ino, const char **ret_wha
 
 static int may_shorten_locked(struct wormfs *fs, struct inode *ino, int64_t until_s, const char **ret_what)
 {
+	struct policy_settings bounds;
 	int r = may_locked(fs, ino, ret_what);
 
 	if (r < 0)
@@ -160,8 +162,9 @@ static int may_shorten_locked(struct wormfs *fs, struct inode *ino, int64_t unti
 		*ret_what = "that is no earlier end than it has; to set a later one, or the first, extend it";
 		return -EINVAL;
 	}
-	if (until_s < retention_until(&fs->opt.min, ino->rec->committed_s)) {
-		*ret_what = "that is less than the mount's min, counted from when it was locked";
+	rule_bounds(fs, ino->rec->rule, &bounds);
+	if (until_s < retention_until(&bounds.min, ino->rec->committed_s)) {
+		*ret_what = "that is less than its rule's, or the mount's min, counted from when it was locked";
 		return -EINVAL;
 	}
 	if (ino->rec->generation == RECORD_GENERATION_MAX) {

@@ -13,6 +13,7 @@
 #include "fs/ops.h"
 #include "fs/pin.h"
 #include "fs/privilege.h"
+#include "fs/rule.h"
 #include "lockstore/staging.h"
 #include "fs/state.h"
 #include "fs/timekeeper.h"
@@ -31,13 +32,14 @@ struct view {
 	enum ledger_pending_reason reason;
 	int64_t due_s;
 	unsigned nwriters;
+	enum commit_trigger commit;	/* of a file that is not locked */
 	int64_t now_s;
 };
 
 static void look(struct wormfs *fs, struct inode *ino, struct view *v)
 {
+	const struct policy_rule *rule;
 	struct file_key key;
-	char *name = NULL;
 
 	memset(v, 0, sizeof(*v));
 	v->now_s = clock_source_now_s(fs->clock);
@@ -53,15 +55,16 @@ static void look(struct wormfs *fs, struct inode *ino, struct view *v)
 		v->rec = *ino->rec;
 	v->suspect = ino->suspect;
 	v->nwriters = ino->nwriters;
+	if (v->state == GUARD_OPEN && S_ISREG(ino->type)) {
+		rule = rule_or_mount_locked(fs, ino, NULL);
+		v->commit = rule->set.commit;
+		v->staging = v->commit == COMMIT_CLOSE && lock_is_staging(fs, ino, rule);
+		rule_forget_if_idle_locked(ino);
+	}
 	pthread_mutex_unlock(&ino->lock);
 	if (v->state != GUARD_OPEN || !S_ISREG(ino->type))
 		return;		/* GUARD_HELD says more than that it is staging or pending */
-	if (fs->opt.commit == COMMIT_CLOSE) {
-		inode_put(fs, inode_parent(fs, ino, &name));
-		v->staging = name && staging_matches(fs->staging, name);
-		free(name);
-	}
-	if (!v->staging && v->nwriters == 0 && inode_key(fs, ino, &key) == 0)
+	if ((v->commit == COMMIT_CLOSE || v->commit == COMMIT_IDLE) && !v->staging && v->nwriters == 0 && inode_key(fs, ino, &key) == 0)
 		v->pending = ledger_pending_find(fs->ledger, &key, &v->reason, &v->due_s) == 0;
 }
 
@@ -171,8 +174,8 @@ static const char *explain_state(struct wormfs *fs, const struct view *v)
 		return "its writer was interrupted before its close could lock it: it may be written again, and is locked when it has been idle for staging_idle";
 	if (v->nwriters > 0)
 		return "it is being written";
-	if (fs->opt.commit == COMMIT_NEVER)
-		return "nothing is locked on this mount (commit=never)";
+	if (v->commit == COMMIT_NEVER)
+		return fs->has_rules ? "its rule locks nothing (commit=never)" : "nothing is locked on this mount (commit=never)";
 	return "it has not been written and closed through this mount";
 }
 
@@ -195,6 +198,15 @@ static json_t *time_or_null(bool there, int64_t t_s)
 		return json_null();
 	retention_format_until(t_s, buf);
 	return json_string(buf);
+}
+
+static json_t *rule_json(struct wormfs *fs, uint16_t number)
+{
+	char *name = rule_name(fs, number);
+	json_t *json = name ? json_string(name) : NULL;
+
+	free(name);
+	return json ? json : json_null();
 }
 
 int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
@@ -229,7 +241,7 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 			 "mode", v.has_record ? json_string(worm_mode_name(v.rec.mode)) : json_null(), "holds", holds,
 			 "committed", time_or_null(v.has_record, v.rec.committed_s),
 			 "serial", v.has_record ? json_integer(v.rec.serial) : json_null(), "size", (json_int_t)st.st_size,
-			 "rule", v.has_record ? json_string("mount options") : json_null(), "sha256", digest_or_null(fs, ino, &v),
+			 "rule", v.has_record ? rule_json(fs, v.rec.rule) : json_null(), "sha256", digest_or_null(fs, ino, &v),
 			 "refused", verdicts(v.state, S_ISDIR(ino->type), true), "allowed", verdicts(v.state, S_ISDIR(ino->type), false),
 			 "suspect", v.suspect ? json_string("size or time differs from its record: it was changed below the mount") : json_null());
 	free(encoded);
@@ -341,19 +353,28 @@ static json_t *retention_json(const struct retention *r)
 	return json_string(buf);
 }
 
+static json_t *rules_json(struct wormfs *fs)
+{
+	struct policy *policy = rule_policy(fs);
+	json_t *json = policy ? json_pack("{s:s, s:I}", "file", fs->rules_path, "count", (json_int_t)policy_count(policy)) : NULL;
+
+	policy_put(policy);
+	return json ? json : json_null();
+}
+
 static json_t *configuration_json(struct wormfs *fs)
 {
-	char commit[32], *now;
+	char commit[COMMIT_TEXT_BYTES], *now;
 	json_t *json;
 
-	options_commit_name(&fs->opt, commit, sizeof(commit));
+	commit_trigger_format(fs->opt.commit, fs->opt.idle_s, commit);
 	now = text_of_time(clock_source_now_s(fs->clock));
-	json = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:s, s:b, s:s, s:o}",
+	json = json_pack("{s:s, s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:s, s:o, s:s, s:b, s:s, s:o}",
 			 "version", WORMFS_VERSION, "pid", (int)getpid(), "share", fs->share, "mountpoint", fs->mountpoint,
 			 "state_dir", fs->state_dir, "share_id", fs->share_id, "uid", (int)geteuid(), "clock", clock_source_name(fs->clock),
 			 "now", now ? now : "", "mode", worm_mode_name(fs->opt.mode), "retention", retention_json(&fs->opt.retention),
 			 "min", retention_json(&fs->opt.min), "max", retention_json(&fs->opt.max),
-			 "hold", fs->opt.hold ? json_string(fs->opt.hold) : json_null(), "commit", commit,
+			 "hold", fs->opt.hold ? json_string(fs->opt.hold) : json_null(), "commit", commit, "rules", rules_json(fs),
 			 "sync", fs->opt.sync_close ? "close" : "follow", "shared", fs->shared, "privdel", privilege_name(fs),
 			 "key", fs->opt.key ? json_string(fs->opt.key) : json_null());
 	free(now);
@@ -458,7 +479,7 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 		snprintf(number, sizeof(number), "%llu", (unsigned long long)v.rec.serial);
 		text = strdup(number);
 	} else if (strcmp(name, "rule") == 0) {
-		text = strdup("mount options");
+		text = rule_name(fs, v.rec.rule);
 	} else if (strcmp(name, "sha256") == 0) {
 		r = digest_text(fs, ino, &v, digest);
 		if (r < 0)

@@ -17,4 +17,9 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 /* user.worm.until and the verb "extend": a date, or a period from now. */
 int request_extend(struct wormfs *fs, struct inode *ino, const char *text, int64_t *ret_until_s);
 
+/* The verbs "policy", "policy-test" and "policy-reload" of the control socket, in fs/request_policy.c: the answer, or NULL: out of memory. */
+json_t *request_policy(struct wormfs *fs, json_t *request);
+json_t *request_policy_test(struct wormfs *fs, json_t *request);
+json_t *request_policy_reload(struct wormfs *fs, uid_t by);
+
 #endif

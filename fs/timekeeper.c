@@ -12,6 +12,7 @@
 
 #include "fs/log.h"
 #include "fs/state.h"
+#include "fs/rule.h"
 #include "fs/trail.h"
 #include "lockstore/own_clock.h"
 #include "lockstore/retention.h"
@@ -179,7 +180,7 @@ int timekeeper_accept(struct wormfs *fs, const char *reason, int64_t *ret_gained
 	own_clock_status(own_of(fs), &status);
 	if (status.behind_s < 1)
 		return -EALREADY;
-	if (fs->opt.mode == WORM_COMPLIANCE && !is_synchronised()) {
+	if (rule_has_compliance(fs) && !is_synchronised()) {
 		trail_note(fs, AUDIT_CLOCK_ACCEPT, -EPERM, "the system's date is not synchronised; reason: %s", reason);
 		return -EPERM;
 	}

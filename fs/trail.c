@@ -160,9 +160,9 @@ int trail_before(struct wormfs *fs, enum audit_event event, const char *format, 
 
 void trail_mounted(struct wormfs *fs)
 {
-	char commit[32];
+	char commit[COMMIT_TEXT_BYTES];
 
-	options_commit_name(&fs->opt, commit, sizeof(commit));
+	commit_trigger_format(fs->opt.commit, fs->opt.idle_s, commit);
 	trail_note(fs, AUDIT_MOUNT, 0, "share '%s' on '%s', version %s, mode %s, commit %s, clock %s, id %s", fs->share, fs->mountpoint,
 		   WORMFS_VERSION, worm_mode_name(fs->opt.mode), commit, clock_source_name(fs->clock), fs->share_id);
 }
@@ -310,7 +310,7 @@ int trail_open(struct wormfs *fs)
 	char path[PATH_MAX];
 	int r;
 
-	if (!fs->opt.audit || fs->opt.commit == COMMIT_NEVER)
+	if (!fs->opt.audit || (!fs->has_rules && fs->opt.commit == COMMIT_NEVER))
 		return 0;
 	fs->trail = calloc(1, sizeof(*fs->trail));
 	if (!fs->trail)

@@ -20,6 +20,7 @@
 #include "lockstore/journal.h"
 #include "lockstore/ledger.h"
 #include "lockstore/lower.h"
+#include "lockstore/policy.h"
 #include "lockstore/record.h"
 
 struct fuse_session;
@@ -67,7 +68,16 @@ struct wormfs {
 
 	struct inode_table *inodes;
 	struct descriptor_cache *descriptors;
-	struct staging *staging;
+	struct staging *staging;	/* of the mount options */
+	bool has_rules;			/* constant: -o rules=FILE; see rule.c */
+	struct policy *policy;		/* policy_lock, a leaf: the rules in force */
+	struct policy_rule mount_rule;	/* constant: the mount options as a rule */
+	char *rules_path;		/* constant: absolute, or NULL */
+	pthread_mutex_t policy_lock;
+	pthread_mutex_t reload_lock;	/* one reload at a time */
+	pthread_t hup_thread;
+	bool hup_running;
+	atomic_bool rule_stopping;
 	struct record_key *key;
 	struct clock_source *clock;
 	struct ledger *ledger;

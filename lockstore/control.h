@@ -52,13 +52,19 @@
  *                                                    for files that are closing, but with "closing":false
  *      {"verb":"lower"}                              answer comes with a descriptor (SCM_RIGHTS): the root of the share below the mount
  *      {"verb":"reindex"}                            answer has "stats" (names of struct reindex_stats)
+ *      {"verb":"policy","from":N}                    rules in force from number N on (0: the first; the last is the mount
+ *                                                    options): answer has "file" (null: no -o rules), "count", "rules"
+ *                                                    (lockstore/policy_json.h) and "next": where to go on, or null
+ *      {"verb":"policy-test","path":P,"uid":N,"gid":N,"size":N}   answer has "test": which rule, why, what would happen.
+ *                                                    P need not exist; numbers that are not given are the file's own
+ *      {"verb":"policy-reload"}                      answer has "file", "count", and "open": files that keep the old rules
  *    "by": the peer's uid is taken from the socket, never from the request.
  *    P is relative to the share's root, "" is the root itself; bytes outside 0x21-0x7e and '%' itself are
  *    written %XX (control_path_encode).
  *
  * user.worm.mount:
  *   {"version","pid","share","mountpoint","state_dir","share_id","uid","clock","now":RFC3339,"key":null|path,
- *    "mode","retention":text,"min","max","hold":null|text,"commit":"close|idle:N|explicit|never","sync":"follow|close",
+ *    "mode","retention":text,"min","max","hold":null|text,"commit":"close|idle:N|chmod|explicit|never","rules":null|{"file","count"},"sync":"follow|close",
  *    "shared":bool,"privdel":"off|on|never",
  *    "transport":{"io_uring":bool,"io_uring_why":text,"passthrough":bool,"passthrough_why":text,"splice":bool,"libfuse":text},
  *    "lower":{"xattr":bool,"namespace":"trusted|user","handles":bool,"leases":bool,"birth_time":bool,"filesystem":text},

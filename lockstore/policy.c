@@ -436,9 +436,8 @@ void policy_set_number(struct policy *policy, size_t i, uint16_t number)
 	policy->by_number[at] = i + 1;
 }
 
-int64_t policy_until(const struct policy_settings *set, int64_t now_s)
+int64_t policy_clamp(const struct policy_settings *set, int64_t until_s, int64_t now_s)
 {
-	int64_t until_s = retention_until(&set->retention, now_s);
 	int64_t lo_s = retention_until(&set->min, now_s), hi_s = retention_until(&set->max, now_s);
 
 	if (until_s == RETENTION_UNSPECIFIED)
@@ -448,6 +447,11 @@ int64_t policy_until(const struct policy_settings *set, int64_t now_s)
 	if (until_s < lo_s)
 		return lo_s;
 	return until_s > hi_s ? hi_s : until_s;
+}
+
+int64_t policy_until(const struct policy_settings *set, int64_t now_s)
+{
+	return policy_clamp(set, retention_until(&set->retention, now_s), now_s);
 }
 
 uint16_t policy_number_of_name(const char *name)

@@ -111,6 +111,8 @@ int policy_why_not(const struct policy *policy, size_t i, const struct policy_fi
 /* Condition c of rule i as the file has it ("none.suffix = tmp"); NULL: there are no more. */
 const char *policy_condition(const struct policy *policy, size_t i, size_t c);
 
+/* An end that was asked for, moved into min..max. */
+int64_t policy_clamp(const struct policy_settings *set, int64_t until_s, int64_t now_s);
 /* The end of retention of a file that is locked at now_s: the retention, moved into min..max. */
 int64_t policy_until(const struct policy_settings *set, int64_t now_s);
 

@@ -371,6 +371,11 @@ static void print_policy(const json_t *mount)
 	fputs(", sync ", stdout);
 	print_name(stdout, json_get_text(mount, "sync"));
 	printf(", shared %s\n", yes_no(mount, "shared"));
+	if (json_is_object(json_object_get(mount, "rules"))) {
+		printf("  %-10s %lld from ", "rules", (long long)json_get_int(json_object_get(mount, "rules"), "count"));
+		print_name(stdout, json_get_text(json_object_get(mount, "rules"), "file"));
+		puts(" (wormctl policy show)");
+	}
 }
 
 static void print_counters(const json_t *mount)

@@ -3,13 +3,13 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit append extend hold release delete shorten requests approve expire reindex verify export report audit clock errno-table'
+	local commands='list status commit append extend hold release delete shorten requests approve expire policy reindex verify export report audit clock errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html) ((i++)) ;;
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html | --as | --size | --rules) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -22,13 +22,13 @@ _wormctl()
 
 	case $prev in
 	--state) words='retained expired held' ;;
-	--uid) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
-	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --event | --head | --first | --path | --jobs) return ;;
+	--uid | --as) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
+	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --event | --head | --first | --path | --jobs | --size) return ;;
 	--state-dir | --out)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return ;;
-	--key | --files-from | --from | --anchor | --file | --html) ;;
+	--key | --files-from | --from | --anchor | --file | --html | --rules) ;;
 	*)
 		case $command:$cur in
 		:-*) words='--state-dir --key --json --help --version' ;;
@@ -43,6 +43,8 @@ _wormctl()
 		requests:-*) words='--json --state-dir --help' ;;
 		approve:-*) words='--share --json --state-dir --help' ;;
 		expire:-*) words='--list --delete --before --rate --json --state-dir --help' ;;
+		policy:-*) words='--as --size --rules --used --json --state-dir --help' ;;
+		policy:*) [ "$nth" -gt 0 ] || words='check test show diff reload' ;;
 		reindex:-*) words='--json --state-dir --key --help' ;;
 		audit:-*) words='--since --until --uid --path --event --denied --head --anchor --file --first --json --state-dir --help' ;;
 		audit:*) [ "$nth" -gt 0 ] || words='show verify export' ;;

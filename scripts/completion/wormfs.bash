@@ -3,7 +3,7 @@
 _wormfs()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local options='commit= retention= min= max= mode= hold= hold_role= privdel= approve= staging= staging_idle= digest= digest_rate= sync= atime_api= shared= state= key=
+	local options='rules= commit= retention= min= max= mode= hold= hold_role= privdel= approve= staging= staging_idle= digest= digest_rate= sync= atime_api= shared= state= key=
 		clock= passthrough= io_uring= splice= threads= uring_depth= descriptors= xattr= allow_other
 		audit= audit_success= audit_failure= audit_rotate= audit_anchor= no_allow_other ro noatime nodev nosuid noexec dev suid exec remount'
 	local i list last name before values=''
@@ -19,7 +19,7 @@ _wormfs()
 		last=${list##*,}
 		name=${last%%=*}
 		case $last in
-		commit=*) values='close idle: explicit never' ;;
+		commit=*) values='close idle: chmod explicit never' ;;
 		retention=*) values='30d 1y 7y 10y infinite unspecified' ;;
 		mode=*) values='governance compliance' ;;
 		privdel=*) values='off on never' ;;
@@ -32,7 +32,7 @@ _wormfs()
 		audit_success=* | audit_failure=*) values='all none commit deny_*' ;;
 		xattr=*) values='auto trusted user' ;;
 		clock=*) values='own wall file:' ;;
-		state=* | key=* | audit_anchor=*)
+		state=* | key=* | audit_anchor=* | rules=*)
 			compopt -o filenames
 			mapfile -t COMPREPLY < <(compgen -f -- "${last#*=}")
 			return ;;

@@ -16,8 +16,9 @@ def ask_commit(path, value=b'1'):
 @pytest.fixture
 def explicit(mount):
     """A share that locks only when asked, with a written file `a`."""
-    share = mount('commit=explicit')
+    share = mount('commit=chmod')
     write_file(share.at('a'), b'report', 0o664)
+    share.settle(share.at('a'))     # the kernel lets go of it after close(2) has returned: EBUSY until then
     return share, share.at('a')
 
 
@@ -42,12 +43,23 @@ def control_commit(share, path):
         raise OSError(getattr(errno, answer['errno']), answer['error'])
 
 
-def test_explicit_means_that_close_does_not_lock(explicit):
+def test_chmod_means_that_close_does_not_lock(explicit):
     share, path = explicit
     assert share.shows(path) in ('open', 'pending')
     write_file(path, b' more', flags=os.O_APPEND)
     os.rename(path, share.at('b'))
     assert read_file(share.below('b')) == b'report more'
+
+
+def test_explicit_means_that_neither_close_nor_chmod_locks_but_a_request_does(mount):
+    share = mount('commit=explicit')
+    write_file(share.at('a'))
+    os.chmod(share.at('a'), 0o444)
+    share.settle(share.at('a'))
+    assert share.shows('a') == 'open' and os.stat(share.below('a')).st_mode & 0o777 == 0o444
+    os.chmod(share.at('a'), 0o644)
+    share.must('commit', 'a')
+    assert share.shows('a') == 'retained'
 
 
 @pytest.mark.parametrize('trigger', TRIGGERS)

@@ -150,7 +150,7 @@ def test_T8_a_reading_mapping_does_not_delay_the_lock(wormfs, mapper):
 
 
 def test_T8_explicit_commit_is_EBUSY_while_a_mapping_can_store(mount, mapper):
-    share = mount('commit=explicit')
+    share = mount('commit=chmod')
     path = share.at('a')
     mapper.do('open ' + path, 'size %d' % PAGE, 'map shared %d' % PAGE, 'write report', 'close')
     assert errno_of(os.setxattr, path, 'user.worm.commit', b'1') == 'EBUSY'

@@ -1,0 +1,160 @@
+/* Requests about the rules. They look at what rule.c has in force, never at the file of rules, but for a reload. */
+#include "fs/request.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fs/descriptor.h"
+#include "fs/log.h"
+#include "fs/rule.h"
+#include "lockstore/control.h"
+#include "lockstore/policy_json.h"
+
+#define PAGE_BYTES 40000	/* of rules: with one more, of at most 24 conditions, an answer fits CONTROL_LINE_MAX */
+
+static json_t *refuse(int r, const char *text)
+{
+	const char *name = strerrorname_np(-r);
+
+	return json_pack("{s:b, s:s, s:s}", "ok", 0, "errno", name ? name : "EIO", "error", text ? text : strerror(-r));
+}
+
+/* The rules in force; without -o rules one of none, so that the mount options are shown and tested the same way. */
+static int policy_of_mount(struct wormfs *fs, struct policy **ret_policy)
+{
+	struct policy_error error;
+
+	*ret_policy = rule_policy(fs);
+	return *ret_policy ? 0 : policy_parse("mount options", "", 0, &fs->mount_rule.set, ret_policy, &error);
+}
+
+json_t *request_policy(struct wormfs *fs, json_t *request)
+{
+	json_int_t from = json_integer_value(json_object_get(request, "from"));
+	size_t i = from > 0 ? from : 0, bytes = 0, count;
+	json_t *rules = json_array(), *answer;
+	struct policy *policy;
+	int r;
+
+	r = policy_of_mount(fs, &policy);
+	if (r < 0) {
+		json_decref(rules);
+		return refuse(r, NULL);
+	}
+	count = policy_count(policy);
+	for (; i <= count && bytes < PAGE_BYTES; i++) {
+		json_t *rule = policy_rule_json(policy, i);
+
+		bytes += json_dumpb(rule, NULL, 0, JSON_COMPACT);	/* only its length */
+		json_array_append_new(rules, rule);
+	}
+	answer = json_pack("{s:b, s:o, s:I, s:o, s:o}", "ok", 1, "file", fs->rules_path ? json_string(fs->rules_path) : json_null(), "count",
+			   (json_int_t)count, "rules", rules, "next", i <= count ? json_integer(i) : json_null());
+	policy_put(policy);
+	return answer;
+}
+
+struct attribute_source {
+	struct wormfs *fs;
+	struct inode *ino;
+};
+
+static ssize_t lower_attribute(void *arg, const char *name, void *buf, size_t size_bytes)
+{
+	struct attribute_source *source = arg;
+	ssize_t n;
+	int fd;
+
+	fd = descriptor_get(source->fs, source->ino);
+	if (fd < 0)
+		return fd;
+	n = lower_getxattr(fd, name, buf, size_bytes);
+	descriptor_put(source->fs, source->ino, fd);
+	return n;
+}
+
+/* What the file is, if it is there; what the request says instead. */
+static int fill_file(struct wormfs *fs, json_t *request, struct inode *ino, struct policy_file *file)
+{
+	const json_t *uid = json_object_get(request, "uid"), *gid = json_object_get(request, "gid"), *size = json_object_get(request, "size");
+	int64_t btime_ns;
+	struct stat st;
+	int fd, r = 0;
+
+	if (ino) {
+		fd = descriptor_get(fs, ino);
+		r = fd < 0 ? fd : inode_stat(fd, "", &st, &btime_ns);
+		descriptor_put(fs, ino, fd);
+		if (r < 0)
+			return r;
+		file->uid = st.st_uid;
+		file->gid = st.st_gid;
+		file->size_bytes = st.st_size;
+		file->has_size = true;
+	}
+	if (uid)
+		file->uid = json_integer_value(uid);
+	if (gid)
+		file->gid = json_integer_value(gid);
+	if (size) {
+		file->size_bytes = json_integer_value(size);
+		file->has_size = true;
+	}
+	return 0;
+}
+
+json_t *request_policy_test(struct wormfs *fs, json_t *request)
+{
+	const char *text = json_string_value(json_object_get(request, "path"));
+	struct attribute_source source = { .fs = fs };
+	struct policy_file file = { 0 };
+	struct policy *policy = NULL;
+	json_t *test = NULL;
+	char *path = NULL;
+	int r;
+
+	r = text ? control_path_decode(text, &path) : -EINVAL;
+	if (r < 0)
+		return refuse(r, "\"path\" is not a path below the share");
+	r = inode_walk(fs, path, &source.ino);
+	if (r == 0 && !S_ISREG(source.ino->type)) {
+		inode_put(fs, source.ino);
+		free(path);
+		return refuse(-EINVAL, "it is no regular file: rules are for files; name one, which need not exist");
+	}
+	if (r == -ENOENT || r == -ENOTDIR)
+		r = 0;
+	if (r == 0)
+		r = fill_file(fs, request, source.ino, &file);
+	if (r == 0)
+		r = policy_of_mount(fs, &policy);
+	if (r == 0) {
+		file.path = path;
+		file.xattr = source.ino ? lower_attribute : NULL;
+		file.xattr_arg = &source;
+		r = policy_test_json(policy, &file, clock_source_now_s(fs->clock), &test);
+	}
+	policy_put(policy);
+	free(path);
+	if (r < 0) {
+		inode_put(fs, source.ino);
+		return refuse(r, NULL);
+	}
+	json_object_set_new(test, "exists", json_boolean(source.ino != NULL));
+	inode_put(fs, source.ino);
+	return json_pack("{s:b, s:o}", "ok", 1, "test", test);
+}
+
+json_t *request_policy_reload(struct wormfs *fs, uid_t by)
+{
+	struct policy_error error = { 0 };
+	size_t count;
+	int r;
+
+	r = rule_reload(fs, &error, &count);
+	if (r < 0)
+		return refuse(r, error.text);
+	log_info("uid %u reloaded the rules", by);
+	return json_pack("{s:b, s:s, s:I, s:I}", "ok", 1, "file", fs->rules_path, "count", (json_int_t)count, "open", (json_int_t)atomic_load(&fs->n_writers));
+}
