@@ -106,7 +106,7 @@ def test_a_locked_file_does_not_become_append_only(wormfs, way):
 
 
 def test_chmod_plus_w_of_a_locked_file_is_SnapLocks_way_only_when_it_is_empty_and_not_held(mount):
-    share = mount('commit=explicit,retention=1d', lower_mode=0o777, clocked=True)
+    share = mount('commit=chmod,retention=1d', lower_mode=0o777, clocked=True)
     for name, data in (('full', b'x'), ('held', b''), ('expired', b''), ('more', b''), ('hers', b'')):
         write_file(share.at(name), data, 0o644)
         if name == 'hers':
@@ -133,7 +133,7 @@ def hold_open(path, how, then='true'):
 
 @pytest.mark.parametrize('way', WAYS)
 def test_a_file_that_somebody_has_open_is_EBUSY(mount, way):
-    share = mount('commit=explicit')
+    share = mount('commit=chmod')
     for flags in (os.O_RDONLY, os.O_WRONLY):
         path = write_file(share.at('f%d' % flags), b'', 0o644)
         if way.startswith('chmod'):
@@ -465,7 +465,7 @@ FINALISE = {
 
 @pytest.mark.parametrize('way', FINALISE)
 def test_T42_it_is_made_final_and_never_appended_to_again(mount, way):
-    share = mount('commit=explicit,retention=10d', clocked=True)
+    share = mount('commit=chmod,retention=10d', clocked=True)
     path = make(share, data=b'line\n')
     made = share.shows(path, 'until'), share.shows(path, 'serial')
     share.now(5 * DAY)
@@ -488,7 +488,7 @@ def test_T42_it_is_made_final_and_never_appended_to_again(mount, way):
 
 
 def test_a_date_it_was_given_before_is_not_lost_when_it_is_made_final(mount):
-    share = mount('commit=explicit,retention=10d', clocked=True)
+    share = mount('commit=chmod,retention=10d', clocked=True)
     path = make(share, data=b'line\n')
     os.setxattr(path, 'user.worm.until', b'2090-01-01')
     os.chmod(path, 0o444)
@@ -573,7 +573,7 @@ def test_with_sync_close_what_was_appended_is_on_stable_storage_when_close_retur
 
 def test_commit_right_after_another_programs_close_is_not_EBUSY(mount):
     """The kernel sends RELEASE after close(2) has returned: who commits next waits for it."""
-    share = mount('commit=explicit')
+    share = mount('commit=chmod')
     for n in range(scaled(200)):
         path = share.at('f%d' % n)
         run('bash', '-c', 'echo x >"$0"', path) if n % 20 == 0 else write_file(path, b'x')

@@ -28,7 +28,7 @@ def until(seconds):
 @pytest.fixture
 def snaplock(mount):
     """A share as a SnapLock volume is: nothing is locked until chmod -w."""
-    return mount('commit=explicit,retention=1y,atime_api=on,' + MAX, lower_mode=0o777)
+    return mount('commit=chmod,retention=1y,atime_api=on,' + MAX, lower_mode=0o777)
 
 
 def test_touch_before_chmod_minus_w_is_the_retention_that_it_gets(snaplock):
@@ -80,7 +80,7 @@ def test_without_a_wish_or_with_one_taken_back_it_gets_the_mounts_retention(snap
 
 @pytest.mark.parametrize('wish, got', [(3600, 'min'), (400 * 366 * DAY, 'max')])
 def test_a_wish_out_of_min_and_max_is_moved_into_them(mount, wish, got):
-    share = mount('commit=explicit,atime_api=on,min=10d,max=20d,retention=15d')
+    share = mount('commit=chmod,atime_api=on,min=10d,max=20d,retention=15d')
     path = write_file(share.at('a'), b'report', 0o644)
     touch(path, time.time() + wish)
     os.chmod(path, 0o444)
@@ -178,7 +178,7 @@ def test_a_lock_without_an_end_shows_the_last_second_of_9999(mount):
 
 
 def test_an_expired_file_is_deleted_or_extended(mount):
-    share = mount('commit=explicit,retention=1d,atime_api=on', clocked=True)
+    share = mount('commit=chmod,retention=1d,atime_api=on', clocked=True)
     for name in ('a', 'b'):
         os.chmod(write_file(share.at(name), b'report', 0o644), 0o444)
     assert errno_of(os.unlink, share.at('a')) == 'EPERM'
