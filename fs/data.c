@@ -97,6 +97,15 @@ static bool is_small_and_locked(const struct inode *ino)
 	       ino->nbacking == 0 && !ino->suspect;
 }
 
+static bool wants_passthrough_locked(const struct inode *ino, const struct handle *h, int flags)
+{
+	if (!h->writer)
+		return !is_small_and_locked(ino);	/* it comes from the page cache */
+	/* The kernel opens its own description with O_APPEND, and fcntl(F_SETFL) does not reach that one (Linux 6.18,
+	 * fs/fuse/passthrough.c): what is written after it went to the end. Beside handles that have it there is no choice. */
+	return !(flags & O_APPEND) || ino->nbacking > 0;
+}
+
 int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, const struct stat *st,
 		       struct fuse_file_info *fi, struct handle **ret_handle)
 {
@@ -127,8 +136,8 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 	}
 	/* While a reader from before it was append-only has passthrough, the kernel wants it for all. */
 	h->direct = append_is_locked(ino) && ino->nbacking == 0;
-	/* A small locked file comes from the page cache. */
-	h->passthrough = !h->direct && fd >= 0 && (h->writer || !is_small_and_locked(ino)) && use_passthrough_locked(fs, req, ino, fd, fi->flags);
+	h->passthrough = !h->direct && fd >= 0 && wants_passthrough_locked(ino, h, fi->flags) &&
+			 use_passthrough_locked(fs, req, ino, fd, fi->flags);
 	if (!h->passthrough && !h->direct)
 		ino->ncached++;
 	/* A shared mapping that stores wants a descriptor that reads and writes (mmap(2), EACCES). Without
