@@ -24,9 +24,11 @@
 #include "fs/request.h"
 #include "fs/state.h"
 #include "fs/timekeeper.h"
+#include "fs/trail.h"
 #include "lockstore/audit.h"
 #include "lockstore/control.h"
 #include "lockstore/reindex.h"
+#include "lockstore/verify.h"
 
 #define IDLE_TIMEOUT_S 30
 #define BACKLOG 1024		/* connections the kernel keeps waiting for a place */
@@ -283,6 +285,37 @@ static json_t *verb_policy_reload(struct client *client, json_t *request, struct
 	return request_policy_reload(client->fs, client->peer.uid);
 }
 
+static uint64_t number_of(const json_t *json, const char *name)
+{
+	json_int_t n = json_integer_value(json_object_get(json, name));
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+/* The client's word: who may ask this may write the log itself. */
+static json_t *verb_verified(struct client *client, json_t *request, struct inode *ino)
+{
+	const json_t *kinds = json_object_get(request, "kinds");
+	const char *below = json_string_value(json_object_get(request, "below"));
+	uint64_t found = 0, errors = number_of(request, "errors");
+	char text[512] = "";
+	size_t len = 0;
+
+	if (!json_is_integer(json_object_get(request, "files")))
+		return control_error(-EINVAL, "\"files\" is missing");
+	for (int kind = 0; kind < VERIFY_KINDS; kind++) {
+		uint64_t n = number_of(kinds, verify_kind_name(kind));
+
+		found += n;
+		if (n && len < sizeof(text))
+			len += (size_t)snprintf(text + len, sizeof(text) - len, ", %s %llu", verify_kind_name(kind), (unsigned long long)n);
+	}
+	trail_note(client->fs, AUDIT_VERIFY, found ? -EBADMSG : errors ? -EIO : 0, "files %llu, bytes %llu, findings %llu, errors %llu%s%s%.1024s",
+		   (unsigned long long)number_of(request, "files"), (unsigned long long)number_of(request, "bytes"),
+		   (unsigned long long)found, (unsigned long long)errors, text, below && *below ? "; below " : "", below ? below : "");
+	return control_ok();
+}
+
 static const struct verb verbs[] = {
 	{ "mount", false, verb_mount, WHO_ANYBODY },
 	{ "explain", true, verb_explain, WHO_ANYBODY },
@@ -296,6 +329,7 @@ static const struct verb verbs[] = {
 	{ "policy", false, verb_policy, WHO_PRIVILEGED },
 	{ "policy-test", false, verb_policy_test, WHO_PRIVILEGED },	/* its path need not exist */
 	{ "policy-reload", false, verb_policy_reload, WHO_PRIVILEGED },
+	{ "verified", false, verb_verified, WHO_PRIVILEGED },
 	{ 0 },
 };
 

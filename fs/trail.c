@@ -16,6 +16,7 @@
 #include "fs/state.h"
 #include "lockstore/audit_files.h"
 #include "lockstore/retention.h"
+#include "lockstore/witness.h"
 
 #define HOUR_S 3600
 #define DETAIL_BYTES 512
@@ -161,10 +162,12 @@ int trail_before(struct wormfs *fs, enum audit_event event, const char *format, 
 void trail_mounted(struct wormfs *fs)
 {
 	char commit[COMMIT_TEXT_BYTES];
+	bool covers = fs->opt.audit_success & AUDIT_SET(AUDIT_COMMIT) && !fs->shared;	/* `wormctl verify` relies on it */
 
 	commit_trigger_format(fs->opt.commit, fs->opt.idle_s, commit);
-	trail_note(fs, AUDIT_MOUNT, 0, "share '%s' on '%s', version %s, mode %s, commit %s, clock %s, id %s", fs->share, fs->mountpoint,
-		   WORMFS_VERSION, worm_mode_name(fs->opt.mode), commit, clock_source_name(fs->clock), fs->share_id);
+	trail_note(fs, AUDIT_MOUNT, 0, "share '%s' on '%s', version %s, mode %s, commit %s, clock %s, id %s%s", fs->share, fs->mountpoint,
+		   WORMFS_VERSION, worm_mode_name(fs->opt.mode), commit, clock_source_name(fs->clock), fs->share_id,
+		   covers ? WITNESS_COVERS : "");
 }
 
 /* ---- the head of the chain, remembered elsewhere ---- */
@@ -300,6 +303,17 @@ static struct audit_head read_head(struct wormfs *fs)
 	return head;
 }
 
+/* From here on the log does not tell who deletes what it knows: `wormctl verify` must not miss that. */
+static void remember_off(struct wormfs *fs)
+{
+	char *value;
+
+	if (!fs->ledger || ledger_meta_get(fs->ledger, AUDIT_META_HEAD, &value) < 0)
+		return;
+	(void)ledger_meta_set(fs->ledger, AUDIT_META_OFF, value);	/* else a file that was deleted meanwhile is asked for */
+	free(value);
+}
+
 int trail_open(struct wormfs *fs)
 {
 	struct audit_options options = { .state_dir = fs->state_dir, .rotate_bytes = (uint64_t)fs->opt.audit_rotate_mib << 20,
@@ -310,8 +324,10 @@ int trail_open(struct wormfs *fs)
 	char path[PATH_MAX];
 	int r;
 
-	if (!fs->opt.audit || (!fs->has_rules && fs->opt.commit == COMMIT_NEVER))
+	if (!fs->opt.audit || (!fs->has_rules && fs->opt.commit == COMMIT_NEVER)) {
+		remember_off(fs);
 		return 0;
+	}
 	fs->trail = calloc(1, sizeof(*fs->trail));
 	if (!fs->trail)
 		return -ENOMEM;

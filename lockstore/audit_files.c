@@ -253,6 +253,7 @@ int audit_files_each(const char *where, audit_line_fn fn, void *arg)
 
 struct walk {
 	audit_finding_fn fn;
+	audit_line_fn each;	/* or NULL */
 	void *arg;
 	struct audit_verified *v;
 	uint64_t next_seq;
@@ -337,7 +338,7 @@ static int verify_line(void *arg, const struct audit_at *at, const char *line, s
 	walk->v->last_seq = link.seq;
 	memcpy(walk->prev, link.hash, sizeof(link.hash));
 	memcpy(walk->v->last_hash, link.hash, sizeof(link.hash));
-	return 0;
+	return walk->each ? walk->each(walk->arg, at, line, len_bytes, whole) : 0;
 }
 
 int audit_head_parse(const char *text, struct audit_head *ret_head)
@@ -352,10 +353,10 @@ int audit_head_parse(const char *text, struct audit_head *ret_head)
 	return 0;
 }
 
-int audit_files_verify(const char *where, uint64_t first_seq, const struct audit_head *heads, size_t nheads,
-		       audit_finding_fn fn, void *arg, struct audit_verified *ret_verified)
+int audit_files_read(const char *where, uint64_t first_seq, const struct audit_head *heads, size_t nheads, audit_finding_fn fn,
+		     audit_line_fn each, void *arg, struct audit_verified *ret_verified)
 {
-	struct walk walk = { .fn = fn, .arg = arg, .v = ret_verified, .next_seq = first_seq ? first_seq : 1, .prev = AUDIT_NO_HASH,
+	struct walk walk = { .fn = fn, .each = each, .arg = arg, .v = ret_verified, .next_seq = first_seq ? first_seq : 1, .prev = AUDIT_NO_HASH,
 			     .prev_known = first_seq == 1, .any_first = first_seq == 0, .heads = heads, .nheads = nheads };
 	uint64_t head_seq = 0;
 	int r;
@@ -376,4 +377,10 @@ int audit_files_verify(const char *where, uint64_t first_seq, const struct audit
 		report(&walk, AUDIT_CUT, &walk.last, ret_verified->last_seq, "lines %llu to %llu are missing at the end",
 		       (unsigned long long)walk.next_seq, (unsigned long long)head_seq);
 	return 0;
+}
+
+int audit_files_verify(const char *where, uint64_t first_seq, const struct audit_head *heads, size_t nheads,
+		       audit_finding_fn fn, void *arg, struct audit_verified *ret_verified)
+{
+	return audit_files_read(where, first_seq, heads, nheads, fn, NULL, arg, ret_verified);
 }

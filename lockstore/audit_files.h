@@ -50,6 +50,7 @@ struct audit_head {
 	char hash[AUDIT_HASH_CHARS + 1];
 };
 #define AUDIT_META_HEAD "audit_head"	/* in the ledger: ledger_meta_get() */
+#define AUDIT_META_OFF "audit_off"	/* likewise: the head when the share was mounted without a log last */
 /* "SEQ HASH" or "SEQ:HASH", what follows is not looked at. -EINVAL. */
 int audit_head_parse(const char *text, struct audit_head *ret_head);
 
@@ -57,5 +58,9 @@ int audit_head_parse(const char *text, struct audit_head *ret_head);
  * Each of the heads must be in it. -errno: could not. */
 int audit_files_verify(const char *where, uint64_t first_seq, const struct audit_head *heads, size_t nheads,
 		       audit_finding_fn fn, void *arg, struct audit_verified *ret_verified);
+/* The same, and gives each line that is one of ours and stands where it belongs, after what was found about it, to `each`;
+ * a non-zero return of `each` ends the walk and is returned. */
+int audit_files_read(const char *where, uint64_t first_seq, const struct audit_head *heads, size_t nheads, audit_finding_fn fn,
+		     audit_line_fn each, void *arg, struct audit_verified *ret_verified);
 
 #endif

@@ -58,6 +58,8 @@
  *      {"verb":"policy-test","path":P,"uid":N,"gid":N,"size":N}   answer has "test": which rule, why, what would happen.
  *                                                    P need not exist; numbers that are not given are the file's own
  *      {"verb":"policy-reload"}                      answer has "file", "count", and "open": files that keep the old rules
+ *      {"verb":"verified","files":N,"bytes":N,"errors":N,"kinds":{NAME:N,...},"below":P}  a line "verify" in the audit log; kinds:
+ *                           findings, by verify_kind_name()
  *    "by": the peer's uid is taken from the socket, never from the request.
  *    P is relative to the share's root, "" is the root itself; bytes outside 0x21-0x7e and '%' itself are
  *    written %XX (control_path_encode).

@@ -16,6 +16,8 @@ static const struct { const char *name, *advice; } kinds[VERIFY_KINDS] = {
 	[VERIFY_DIFFERS] = { "differs", "find out who changed it; wormctl reindex brings a ledger that lags up to date" },
 	[VERIFY_FOREIGN] = { "foreign", "run wormctl reindex to take it into the ledger" },
 	[VERIFY_COPIED] = { "copied", "find out which one is the original: wormctl list --json has the serial" },
+	[VERIFY_UNLOGGED] = { "unlogged", "find out who locked it: wormctl audit show; a record that was made or brought in by hand has no line" },
+	[VERIFY_LOG] = { "log", "run wormctl audit verify" },
 };
 
 const char *verify_kind_name(enum verify_kind kind)
@@ -101,18 +103,41 @@ static void compare_records(const struct lock_record *file, const struct verify_
 		fn(arg, VERIFY_DIFFERS, text);
 }
 
+/* The log knows a later date: somebody put it back, in one place or in all of them. */
+static void compare_log(const struct verify_words *w, verify_fn fn, void *arg)
+{
+	bool record = w->record.state == RECORD_GOOD && retention_is_later(w->record.rec.until_s, w->log.until_s);
+	bool row = w->row.there && retention_is_later(w->row.rec.until_s, w->log.until_s);
+	char text[VERIFY_TEXT_BYTES], here[RETENTION_TEXT_BYTES], log[RETENTION_TEXT_BYTES];
+
+	if (w->log.unlogged && (w->row.there || w->record.state == RECORD_GOOD))
+		fn(arg, VERIFY_UNLOGGED, "the audit log has no line of its lock, and was written at that time");
+	if (!w->log.dated || (!record && !row))
+		return;
+	retention_format_until(record ? w->record.rec.until_s : w->row.rec.until_s, here);
+	retention_format_until(w->log.until_s, log);
+	snprintf(text, sizeof(text), "the end of retention is %s %s, and %s by line %llu of the audit log", here,
+		 record && row ? "on the file and in the ledger" : record ? "on the file" : "in the ledger", log,
+		 (unsigned long long)w->log.seq);
+	fn(arg, VERIFY_DIFFERS, text);
+}
+
 void verify_compare(const struct verify_words *w, verify_fn fn, void *arg)
 {
+	bool retained = w->row.retained || w->log.retained;
+
+	compare_log(w, fn, arg);
 	switch (w->file.where) {
 	case FILE_MISSING:
-		if (w->row.retained)
-			fn(arg, VERIFY_MISSING, "the ledger knows it as locked, and it is gone");
+		if (retained)
+			fn(arg, VERIFY_MISSING, w->row.retained ? "the ledger knows it as locked, and it is gone" :
+			   "the audit log knows it as locked, and it is gone");
 		return;
 	case FILE_MOVED:
 		fn(arg, VERIFY_MOVED, "the locked file is there, but not under this name");
 		return;
 	case FILE_REPLACED:
-		if (w->row.retained)
+		if (retained)
 			fn(arg, VERIFY_REPLACED, "another file has its name, and the locked one is gone");
 		return;
 	case FILE_RESTORED:

@@ -1,6 +1,5 @@
-/* Do the witnesses of a lock agree? The file itself, the record on it, and the row of the ledger each say what they
- * know about one locked file; verify_compare() names every disagreement. Pure: no file, no clock; any thread.
- * A further witness (the audit log) becomes one more part of struct verify_words, and one more check. */
+/* Do the witnesses of a lock agree? The file itself, the record on it, the row of the ledger and the audit log each say
+ * what they know about one locked file; verify_compare() names every disagreement. Pure: no file, no clock; any thread. */
 #ifndef WORMFS_VERIFY_H
 #define WORMFS_VERIFY_H
 
@@ -22,6 +21,8 @@ enum verify_kind {
 	VERIFY_DIFFERS,		/* record and ledger say different things */
 	VERIFY_FOREIGN,		/* a good record on the file, no row in the ledger */
 	VERIFY_COPIED,		/* the same record on two files */
+	VERIFY_UNLOGGED,	/* the audit log covers the time of its lock, and has no line of it */
+	VERIFY_LOG,		/* the audit log itself is not as it was written */
 	VERIFY_KINDS,
 };
 
@@ -57,16 +58,27 @@ struct verify_row {
 	bool retained;			/* by now, or a hold */
 };
 
+/* What the audit log says (witness.h). All zero: it is not asked, or it cannot know. */
+struct verify_log {
+	bool unlogged;			/* there should be a line of the lock */
+	bool dated, deleted;
+	bool retained;			/* by its date, by now, and it was not deleted */
+	int64_t until_s;		/* with `dated`: by its last line, `seq` */
+	uint64_t seq;
+};
+
 struct verify_words {
 	struct verify_file file;
 	struct verify_record record;
 	struct verify_row row;
+	struct verify_log log;
 };
 
 #define VERIFY_TEXT_BYTES 400
+#define VERIFY_FILE_MAX 6
 /* `what` lives until fn returns. */
 typedef void (*verify_fn)(void *arg, enum verify_kind kind, const char *what);
-/* Calls fn for each disagreement. An expired file without a hold that is gone is none: it may have been deleted. What was not
+/* Calls fn for each disagreement, at most VERIFY_FILE_MAX times. An expired file without a hold that is gone is none: it may have been deleted. What was not
  * read (no digest in the ledger, or has_digest false) is not compared. */
 void verify_compare(const struct verify_words *words, verify_fn fn, void *arg);
 

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lockstore/audit_files.h"
 #include "lockstore/retention.h"
 #include "lockstore/sha256.h"
 #include "lockstore/wormctl/offline.h"
@@ -206,15 +207,32 @@ static int list_file(struct export *e, int which)
 	return r;
 }
 
+/* The end of the chain: who keeps the export can show later that the log was cut or rewritten. Null: there is no log. */
+static json_t *audit_head_json(const struct export *e)
+{
+	int fd = open(e->subject.share->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct audit_end end = { 0 };
+	int r = fd < 0 ? -errno : audit_files_end(fd, &end);
+
+	if (fd >= 0)
+		close(fd);
+	if (r < 0 || end.damaged)
+		complain("the export has no head of the audit log: %s", r < 0 ? strerror(-r) : "its last line was changed, run wormctl audit verify");
+	if (r < 0 || end.damaged || !end.link.seq)
+		return json_null();
+	return json_pack("{s:I,s:s}", "seq", (json_int_t)end.link.seq, "hash", end.link.hash);
+}
+
 static int write_rows(struct export *e)
 {
 	struct ledger_filter filter = { .prefix = e->subject.path };
 	int r;
 
 	r = write_line(e->files[MANIFEST],
-		       json_pack("{s:{s:i,s:s,s:s,s:o,s:o,s:o}}", "manifest", "version", 1, "wormfs", WORMFS_VERSION, "share_id",
+		       json_pack("{s:{s:i,s:s,s:s,s:o,s:o,s:o,s:o}}", "manifest", "version", 1, "wormfs", WORMFS_VERSION, "share_id",
 				 e->subject.share->id, "share", json_text(subject_name(&e->subject)), "below",
-				 json_text(e->subject.path), "made", time_json(e->subject.now_s)));
+				 json_text(e->subject.path), "made", time_json(e->subject.now_s), "audit_head",
+				 audit_head_json(e)));
 	if (r == 0)
 		r = ledger_each(e->subject.ledger, &filter, on_row, e);
 	if (r == 0)
@@ -399,7 +417,8 @@ const struct command command_export = {
 	"  SHA256SUMS         for sha256sum -c, in the root of the share\n"
 	"  manifest.jsonl     one JSON object a file: path, size, sha256, sha256_taken (at lock, or at export: the\n"
 	"                     daemon had not come to it), state, until, mode, holds, hold_count, committed, serial,\n"
-	"                     rule, mtime_ns, uid, gid; the first line is about the share, the last one counts\n"
+	"                     rule, mtime_ns, uid, gid; the first line is about the share (and the head of the\n"
+	"                     audit log), the last one counts\n"
 	"  export.pub         the public key\n"
 	"  export.sha256      digests of these three, for sha256sum -c\n"
 	"  export.sha256.sig  its signature, Ed25519, with the key export.key in the state directory, which is\n"

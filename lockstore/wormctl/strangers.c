@@ -259,6 +259,8 @@ static int look_at_stranger(struct strangers *st, const char *path)
 		return 0;
 	if (w.record.state == RECORD_GOOD && st->ncopies < COPIES_MAX && find_id(st, verify_record_identity(&w.record.rec)))
 		return keep_copy(st, path, &w.record.rec);
+	if (w.record.state == RECORD_GOOD && testimony_say(st->options->testimony, &w.record.rec, &w.log) < 0)
+		return -EIO;
 	w.file.size_bytes = (uint64_t)status.st_size;
 	w.file.mtime_ns = status.st_mtim.tv_sec * INT64_C(1000000000) + status.st_mtim.tv_nsec;
 	st->path = path;
@@ -280,6 +282,7 @@ static int look_at_suspects(struct strangers *st)
 	int r = 0;
 
 	(void)subject_sync(st->subject);	/* a ledger that lags makes strangers, rightly */
+	(void)testimony_refresh(st->options->testimony, INT64_MAX);
 	for (size_t i = 0; i < st->nsuspects; i++) {
 		if (r == 0)
 			r = tick(st);

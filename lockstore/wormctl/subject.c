@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lockstore/control.h"
@@ -200,6 +201,30 @@ int subject_open_row(const struct subject *s, const char *path, const struct fil
 	}
 	*ret_fd = fd;
 	return file_key_equal(&found, key) ? 0 : -ESTALE;
+}
+
+bool subject_is_elsewhere(const struct subject *s, const struct file_key *key)
+{
+	union {
+		struct file_handle handle;
+		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
+	} u;
+	int32_t type;
+	struct stat st;
+	int fd;
+
+	if (!file_key_is_handle(key) || key->len > sizeof(type) + MAX_HANDLE_SZ)
+		return false;
+	memcpy(&type, key->bytes, sizeof(type));
+	u.handle.handle_type = type;
+	u.handle.handle_bytes = key->len - (unsigned)sizeof(type);
+	memcpy(u.handle.f_handle, key->bytes + sizeof(type), u.handle.handle_bytes);
+	fd = open_by_handle_at(s->root_fd, &u.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	type = fstat(fd, &st) == 0 && st.st_nlink > 0;
+	close(fd);
+	return type;
 }
 
 const char *subject_name(const struct subject *s)

@@ -47,6 +47,9 @@ char *subject_state(struct subject *subject, const char *path);
  * *ret_fd is open on it (else -1). */
 int subject_open_row(const struct subject *subject, const char *path, const struct file_key *key, int *ret_fd);
 
+/* It is not under its name: is it anywhere? Its handle says so, where we may use it. */
+bool subject_is_elsewhere(const struct subject *subject, const struct file_key *key);
+
 /* The name of the share for people. */
 const char *subject_name(const struct subject *subject);
 

@@ -1,6 +1,7 @@
 /* One ring of files between the thread that lists the ledger and those that look. A slot is filled at the head, worked on
  * by anybody, and told and freed at the tail only, so that what is told is in order and the cursor never skips
- * a file that is still being read. When the rows are done, strangers.c looks for what the ledger does not know.
+ * a file that is still being read. When the rows are done, strangers.c looks for what the ledger does not know, and gone.c
+ * for what only the audit log knows.
  *
  * Nobody else stands still meanwhile: what seems wrong while a daemon runs is looked at again, after the ledger has
  * caught up, before it is told. */
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lockstore/wormctl/gone.h"
 #include "lockstore/wormctl/strangers.h"
 
 #define RING 256
@@ -29,7 +31,7 @@ struct item {
 	struct ledger_row row;			/* its path is ours, its digest in sha256 */
 	uint8_t sha256[SHA256_BYTES];
 	struct verifier_totals found;		/* of this file */
-	struct finding findings[4];		/* verify_compare() tells no more of one file */
+	struct finding findings[VERIFY_FILE_MAX];
 	unsigned nfindings;
 	char error[200];			/* "": none */
 };
@@ -78,31 +80,6 @@ static void add_totals(struct verifier_totals *to, const struct verifier_totals 
 
 /* ---- one file ---- */
 
-/* The locked file is not under its name: is it anywhere? Its handle says so, where we may use it. */
-static bool is_elsewhere(const struct subject *s, const struct file_key *key)
-{
-	union {
-		struct file_handle handle;
-		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-	} u;
-	int32_t type;
-	struct stat st;
-	int fd;
-
-	if (!file_key_is_handle(key) || key->len > sizeof(type) + MAX_HANDLE_SZ)
-		return false;
-	memcpy(&type, key->bytes, sizeof(type));
-	u.handle.handle_type = type;
-	u.handle.handle_bytes = key->len - (unsigned)sizeof(type);
-	memcpy(u.handle.f_handle, key->bytes + sizeof(type), u.handle.handle_bytes);
-	fd = open_by_handle_at(s->root_fd, &u.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	type = fstat(fd, &st) == 0 && st.st_nlink > 0;
-	close(fd);
-	return type;
-}
-
 static int look_at_data(struct verifier *v, struct item *item, int path_fd, struct verify_words *w)
 {
 	uint64_t size_bytes = 0;
@@ -145,7 +122,7 @@ static int ask(struct verifier *v, struct item *item, struct verify_words *w)
 	if (r < 0 && r != -ENOENT && r != -ESTALE)
 		return r;
 	if (r < 0) {
-		if (is_elsewhere(s, &item->row.key))
+		if (subject_is_elsewhere(s, &item->row.key))
 			w->file.where = FILE_MOVED;
 		else if (r == -ESTALE && strangers_is_copy(s, fd, &item->row.rec))
 			w->file.where = FILE_RESTORED;
@@ -160,6 +137,8 @@ static int ask(struct verifier *v, struct item *item, struct verify_words *w)
 	}
 	if (fd >= 0)
 		close(fd);
+	if (r == 0)
+		r = testimony_say(v->options->testimony, w->record.state == RECORD_GOOD ? &w->record.rec : &w->row.rec, &w->log);
 	return r;
 }
 
@@ -193,20 +172,23 @@ static int take_row(void *arg, const struct ledger_row *row)
 static void look(struct verifier *v, struct item *item)
 {
 	struct verify_words w;
+	int64_t asked_ms;
 	int r;
 
 	for (int attempt = 0; ; attempt++) {
+		asked_ms = now_ms();
 		item->nfindings = 0;
 		r = ask(v, item, &w);
 		if (r == 0)
 			verify_compare(&w, on_difference, item);
-		if ((r == 0 && !item->nfindings) || r == -ECANCELED || attempt == 1 || !v->subject->online)
+		if ((r == 0 && !item->nfindings) || r == -ECANCELED || attempt == (w.log.unlogged ? 2 : 1) || !v->subject->online)
 			break;
 		/* Extended, held or deleted since the row was read? */
 		if (subject_sync(v->subject) == 0 && ledger_find(v->subject->ledger, &item->row.key, take_row, item) == -ENOENT) {
 			item->nfindings = 0;
 			return;
 		}
+		(void)testimony_refresh(v->options->testimony, asked_ms);	/* it then says what it said before */
 	}
 	if (r < 0) {
 		item->found.errors = 1;
@@ -374,6 +356,8 @@ int verifier_run(struct subject *subject, const struct verifier_options *options
 	r = run_rows(&v, f);
 	if (r == 0 && subject->has_records)
 		r = strangers_find(subject, options, totals, cursor, f);
+	if (r == 0)
+		r = gone_find(subject, options, totals, f);
 	sha256_pace_fini(&v.pace);
 	pthread_cond_destroy(&v.changed);
 	pthread_mutex_destroy(&v.lock);

@@ -1,4 +1,4 @@
-/* The work behind `wormctl verify`: asks file, record and ledger about every locked file of a subject, with several threads at
+/* The work behind `wormctl verify`: asks file, record, ledger and audit log about every locked file of a subject, with several threads at
  * a bounded pace, and tells what does not agree. Findings come in the order of paths, whatever the number of threads. */
 #ifndef WORMFS_WORMCTL_VERIFIER_H
 #define WORMFS_WORMCTL_VERIFIER_H
@@ -7,6 +7,7 @@
 
 #include "lockstore/verify.h"
 #include "lockstore/wormctl/subject.h"
+#include "lockstore/wormctl/testimony.h"
 
 #define VERIFIER_JOBS_MAX 64
 
@@ -29,6 +30,7 @@ struct verifier_options {
 	unsigned jobs;			/* 1-VERIFIER_JOBS_MAX */
 	uint64_t bytes_a_second;	/* 0: no limit */
 	int64_t since_s;		/* only what was locked then or later; INT64_MIN: all */
+	struct testimony *testimony;	/* of the audit log; NULL: there is none */
 	const atomic_bool *stop;	/* set by a signal */
 	/* Each under one lock, so never two at a time; any thread. */
 	void (*finding)(void *arg, const char *path, enum verify_kind kind, const char *what);

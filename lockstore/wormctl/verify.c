@@ -1,4 +1,4 @@
-/* verify: what of file, record and ledger does not agree. Keeps where it stopped, and what it found last, in the state directory
+/* verify: what of file, record, ledger and audit log does not agree. Keeps where it stopped, and what it found last, in the state directory
  * of the share. */
 #include <errno.h>
 #include <fcntl.h>
@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lockstore/audit.h"
 #include "lockstore/control.h"
 #include "lockstore/retention.h"
 #include "lockstore/wormctl/json_file.h"
@@ -288,6 +289,54 @@ static void print_summary(const struct verify *v, const struct verifier_totals *
 
 /* ---- the run ---- */
 
+/* The fourth witness. What cannot be read is not called good. */
+static void open_testimony(struct verify *v, struct verifier_options *o, struct verifier_totals *totals)
+{
+	struct testimony_damage damage;
+	char what[VERIFY_TEXT_BYTES], *path;
+	int r;
+
+	r = testimony_open(&v->subject, &o->testimony, &damage);
+	path = path_join(v->subject.share->state_dir, *damage.file ? damage.file : AUDIT_FILE);
+	if (r < 0) {
+		totals->errors++;
+		on_error(v, path ? path : AUDIT_FILE, strerror(-r));
+	} else if (damage.findings && !v->resume) {	/* else it was said */
+		snprintf(what, sizeof(what), "the audit log is not as it was written at line %llu: %s", (unsigned long long)damage.line,
+			 damage.what);
+		totals->kinds[VERIFY_LOG]++;
+		on_finding(v, path ? path : damage.file, VERIFY_LOG, what);
+	}
+	free(path);
+}
+
+/* So that the log has when somebody looked. With the mount stopped nobody writes it. */
+static void tell_daemon(struct verify *v, const struct verifier_totals *totals)
+{
+	json_t *request = totals_json(totals);
+	struct client *client;
+	struct failure f;
+	char *path = NULL;
+	int r;
+
+	if (!v->subject.online || control_path_encode(v->subject.path, &path) < 0) {
+		json_decref(request);
+		return;
+	}
+	if (request) {
+		json_object_set_new(request, "verb", json_string("verified"));
+		json_object_set_new(request, "below", json_string(path));
+	}
+	r = share_client(v->subject.share, &client, &f);
+	if (r == 0)
+		r = client_call(client, request, NULL, NULL, NULL);
+	else
+		json_decref(request);
+	if (r < 0)
+		complain("the audit log has no line of this run: %s", strerror(-r));
+	free(path);
+}
+
 static void catch_signals(void)
 {
 	struct sigaction stop = { .sa_handler = on_stop }, pause = { .sa_handler = on_pause, .sa_flags = SA_RESTART };
@@ -316,6 +365,7 @@ static int run_subject(struct verify *v, struct verifier_options *options, struc
 	options->since_s = v->since_s;
 	if (v->tty)
 		(void)ledger_count(v->subject.ledger, &filter, &v->all_files);	/* else the bar is full */
+	open_testimony(v, options, totals);
 	r = verifier_run(&v->subject, options, totals, &cursor, f);
 	clear_line(v);
 	if (r == -ECANCELED) {
@@ -326,8 +376,10 @@ static int run_subject(struct verify *v, struct verifier_options *options, struc
 	} else if (r == 0) {
 		remove_cursor(v);
 		save_last(v, totals);
+		tell_daemon(v, totals);
 	}
 out:
+	testimony_close(options->testimony);
 	free(cursor.path);
 	return r;
 }
@@ -437,13 +489,14 @@ static int run_verify(struct wormctl *ctl, int argc, char **argv)
 
 const struct command command_verify = {
 	.name = "verify",
-	.summary = "compare files, their records and the ledger with each other",
+	.summary = "compare files, their records, the ledger and the audit log",
 	.help =
 	"Usage: wormctl verify [OPTION]... [PATH]\n"
 	"\n"
 	"Reads every locked file at and below PATH and compares what it is with what its lock record and the\n"
-	"ledger say: data (SHA-256), size and time, identity, retention, mode, holds, serial number. Then it looks\n"
-	"for locked files that the ledger does not know, and for records that two files carry. Also with the mount\n"
+	"ledger say: data (SHA-256), size and time, identity, retention, mode, holds, serial number; and with the\n"
+	"lines of the audit log, as far as that covers them. Then it looks for locked files that the ledger does\n"
+	"not know, for records that two files carry, and for files that only the log knows. Also with the mount\n"
 	"stopped. The data is read from the disk, past the caches, and changes nothing. Without PATH: the share\n"
 	"that the working directory is in, or the one that is mounted.\n"
 	"Only root, or the user who runs the daemon, may.\n"
@@ -456,9 +509,11 @@ const struct command command_verify = {
 	"  moved         it is there, but not under its name\n"
 	"  stripped      its lock record is gone, the ledger knows it\n"
 	"  unverifiable  its lock record was changed, or written with another key\n"
-	"  differs       its lock record and the ledger say different things\n"
+	"  differs       its lock record, the ledger and the audit log say different things\n"
 	"  foreign       locked, but the ledger does not know it\n"
 	"  copied        another file carries the same lock record\n"
+	"  unlogged      the audit log was on when it was locked, and has no line of that\n"
+	"  log           the audit log itself was changed, cut, or has lines missing\n"
 	"\n"
 	"      --rate N       read no more than N MiB a second\n"
 	"      --jobs N       files at a time, 1-64 [one a processor, at most 8]\n"

@@ -257,7 +257,7 @@ def test_reindex_and_writers_go_on_side_by_side(wormfs):
 
 
 VERBS = ['mount', 'explain', 'commit', 'append', 'extend', 'hold', 'release', 'order-new', 'order-add', 'order-run', 'order-drop',
-         'delete', 'shorten', 'expire', 'requests', 'approve', 'sync', 'nothing', '']
+         'delete', 'shorten', 'expire', 'requests', 'approve', 'sync', 'verified', 'nothing', '']
 
 
 def random_value(rng, depth=0):
@@ -279,7 +279,8 @@ def test_random_requests_of_every_verb_are_answered_and_never_unlock(wormfs):
         wormfs.lock(name)
     end = time.monotonic() + (60 if os.environ.get('WORMFS_TEST_SOAK') == '1' else 3)
     while time.monotonic() < end:
-        request = {key: random_value(rng) for key in rng.sample(['path', 'until', 'case', 'order', 'reason', 'id', 'verb', 'x'],
+        request = {key: random_value(rng) for key in rng.sample(['path', 'until', 'case', 'order', 'reason', 'id', 'files', 'kinds',
+                                                                 'below', 'verb', 'x'],
                                                                 rng.randrange(7))}
         if rng.random() < 0.9:
             request['verb'] = rng.choice(VERBS)

@@ -69,6 +69,8 @@ def test_T49_an_export_is_checked_with_standard_tools_and_by_the_script_of_the_d
     for check in (with_tools(out, where), with_script(out, where, tmp_path)):
         assert check.returncode == 0, check.out + check.err
     head, files, end = manifest(out)
+    with open(os.path.join(share.state, 'audit.log')) as f:
+        assert head['audit_head'] in [{'seq': line['seq'], 'hash': line['hash']} for line in map(json.loads, f)]
     assert len(files) == end['files'] == len(ODD) + 1 and end['without_digest'] == 0
     last = files['last']
     assert (last['size'], last['state'], last['mode'], last['holds'], last['sha256_taken']) == (7, 'retained', 'governance', ['case-1'], 'at lock')

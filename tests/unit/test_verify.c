@@ -144,6 +144,35 @@ static void test_record_against_ledger(void **state)
 	check("more than a record can count", &w, "");
 }
 
+static void test_the_log(void **state)
+{
+	struct verify_words w = agreeing();
+
+	w.log = (struct verify_log){ .dated = true, .retained = true, .until_s = 2000, .seq = 9 };
+	check("four that agree", &w, "");
+	w.log.until_s = 1999;
+	check("a log that lags", &w, "");
+	w.log.until_s = 2001;
+	check("a date that was put back in both", &w, "differs ");
+	w.record.rec.until_s = 2001;
+	check("in the ledger alone: each pair is told", &w, "differs differs ");
+	w = agreeing();
+	w.log.unlogged = true;
+	check("no line where one belongs", &w, "unlogged ");
+	w.row.there = false;
+	check("nor a row", &w, "unlogged foreign ");
+	w.record.state = RECORD_NONE;
+	check("nothing is locked", &w, "");
+	w = agreeing();
+	w.row.retained = false;
+	w.file.where = FILE_MISSING;
+	check("gone, and over", &w, "");
+	w.log = (struct verify_log){ .dated = true, .retained = true, .until_s = 2000 };
+	check("gone, and over by the ledger alone", &w, "missing ");
+	w.file.where = FILE_REPLACED;
+	check("likewise, and something else is there", &w, "replaced ");
+}
+
 static void test_identity(void **state)
 {
 	struct lock_record copy = some, other = some;
@@ -163,7 +192,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_agreement), cmocka_unit_test(test_the_file), cmocka_unit_test(test_the_record),
-		cmocka_unit_test(test_record_against_ledger), cmocka_unit_test(test_identity),
+		cmocka_unit_test(test_record_against_ledger), cmocka_unit_test(test_the_log),
+		cmocka_unit_test(test_identity),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
