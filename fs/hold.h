@@ -53,4 +53,8 @@ int hold_check_path(struct wormfs *fs, const struct hold_order *order, bool rele
 int hold_run(struct wormfs *fs, int64_t id, bool release, hold_failed_fn failed, hold_progress_fn progress, void *arg,
 	     struct hold_result *ret_result);
 
+/* After every change of an order. When the ledger cannot say, both are taken to be there: then each file asks, and nobody's
+ * error is taken for a no. */
+int hold_refresh(struct wormfs *fs);
+
 #endif

@@ -2,10 +2,7 @@
  *  - an inode in a shard has refs > 0; the last reference takes it out, under the shard's lock;
  *  - nlookup > 0 holds one reference, a handle one, a child one on its parent;
  *  - ino, btime_ns, dev_index, and handle once it is set, never change: a number that is used again for
- *    another file gets a new struct, which takes over what the kernel still owes for the old one;
- *  - an inode without handle and fd was found by a name of the share's own filesystem, on a mount whose names
- *    nobody else changes, and still has it: who takes a name away (unlink, rmdir, rename, from and onto) gets
- *    the handle first. So a million names that are only looked at cost no handle. */
+ *    another file gets a new struct, which takes over what the kernel still owes for the old one. */
 #include "fs/inode.h"
 
 #include <errno.h>
@@ -14,21 +11,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "fs/descriptor.h"
-#include "fs/rule.h"
 #include "fs/handle.h"
-#include "fs/log.h"
+#include "fs/inode_private.h"
+#include "fs/rule.h"
 #include "fs/wormfs.h"
 #include "lockstore/leaf_mutex.h"
 
 #define NSHARDS 64		/* power of two */
 #define FIRST_BUCKETS 256	/* power of two */
 #define MAX_DEVICES 4096	/* filesystems mounted below the share */
-#define MAX_DEPTH 4096		/* components of a path: PATH_MAX is 4096 bytes, handles may go deeper */
 
 struct shard {
 	pthread_mutex_t lock;
@@ -178,39 +173,13 @@ static int device_index(struct wormfs *fs, dev_t dev, uint32_t *ret_index)
 	return r;
 }
 
-/* Its own number on the share's filesystem, which leaves 0, 1 (the root's) and the upper half to the
+/* A file's own number on the share's filesystem, which leaves 0, 1 (the root's) and the upper half to the
  * others: 63 bits of a hash. A collision there is found (see lookup_existing) and refused with EIO. */
-static uint64_t nodeid_of(uint64_t ino, uint32_t dev_index)
+uint64_t inode_nodeid_of(uint64_t ino, uint32_t dev_index)
 {
 	if (dev_index == 0 && ino > 1 && ino < 1ULL << 63)
 		return ino;
 	return mix64(ino ^ mix64(dev_index + 1)) | 1ULL << 63;
-}
-
-static int read_handle(int dirfd, const char *name, struct file_handle **ret_handle)
-{
-	union {
-		struct file_handle handle;
-		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-	} u;
-	struct file_handle *handle;
-	int mount_id;
-
-	u.handle.handle_bytes = MAX_HANDLE_SZ;
-	if (name_to_handle_at(dirfd, name, &u.handle, &mount_id, *name ? 0 : AT_EMPTY_PATH) < 0)
-		return -errno;
-	handle = malloc(sizeof(*handle) + u.handle.handle_bytes);
-	if (!handle)
-		return -ENOMEM;
-	memcpy(handle, &u.handle, sizeof(*handle) + u.handle.handle_bytes);
-	*ret_handle = handle;
-	return 0;
-}
-
-static bool same_handle(const struct file_handle *a, const struct file_handle *b)
-{
-	return a->handle_type == b->handle_type && a->handle_bytes == b->handle_bytes &&
-	       memcmp(a->f_handle, b->f_handle, a->handle_bytes) == 0;
 }
 
 /* Everything of an inode that nobody refers to any more, and what it referred to. */
@@ -342,122 +311,6 @@ uint64_t inode_generation(const struct inode *ino)
 	return (uint32_t)mix64(ino->btime_ns) | 1;
 }
 
-static void add_alias_locked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name)
-{
-	struct inode_alias *alias;
-
-	for (alias = ino->aliases; alias; alias = alias->next)
-		if (alias->parent == parent && strcmp(alias->name, name) == 0)
-			return;
-	alias = malloc(sizeof(*alias));
-	if (!alias)
-		return;		/* this directory is then found by the ledger only */
-	alias->name = strdup(name);
-	if (!alias->name) {
-		free(alias);
-		return;
-	}
-	alias->parent = inode_ref(fs, parent);
-	alias->next = ino->aliases;
-	ino->aliases = alias;
-}
-
-static struct inode_alias *take_alias_locked(struct inode *ino, const struct inode *parent, const char *name)
-{
-	for (struct inode_alias **p = &ino->aliases; *p; p = &(*p)->next) {
-		struct inode_alias *alias = *p;
-
-		if (parent && (alias->parent != parent || strcmp(alias->name, name) != 0))
-			continue;
-		*p = alias->next;
-		return alias;
-	}
-	return NULL;
-}
-
-void inode_unlinked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name)
-{
-	struct inode_alias *alias;
-	struct inode *old = NULL;
-	char *old_name = NULL;
-
-	pthread_mutex_lock(&fs->names_lock);
-	if (ino->parent == parent && ino->name && strcmp(ino->name, name) == 0) {
-		alias = take_alias_locked(ino, NULL, NULL);
-		if (alias) {
-			old = ino->parent;
-			old_name = ino->name;
-			ino->parent = alias->parent;
-			ino->name = alias->name;
-		}
-	} else {
-		alias = take_alias_locked(ino, parent, name);
-		if (alias) {
-			old = alias->parent;
-			old_name = alias->name;
-		}
-	}
-	pthread_mutex_unlock(&fs->names_lock);
-	free(alias);
-	free(old_name);
-	inode_put(fs, old);
-}
-
-/* The kernel found `ino` as `name` in `parent`. -ENOMEM only when it has no other name. */
-static int remember_name(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name, nlink_t nlink)
-{
-	struct inode *old = NULL;
-	char *copy, *old_name = NULL;
-
-	pthread_mutex_lock(&fs->names_lock);
-	if (ino->parent == parent && ino->name && strcmp(ino->name, name) == 0) {
-		pthread_mutex_unlock(&fs->names_lock);
-		return 0;
-	}
-	if (ino->parent && nlink > 1 && !S_ISDIR(ino->type)) {
-		add_alias_locked(fs, ino, parent, name);
-		pthread_mutex_unlock(&fs->names_lock);
-		return 0;
-	}
-	copy = strdup(name);
-	if (copy) {
-		old = ino->parent;
-		old_name = ino->name;
-		ino->parent = inode_ref(fs, parent);
-		ino->name = copy;
-	}
-	pthread_mutex_unlock(&fs->names_lock);
-	free(old_name);
-	inode_put(fs, old);
-	return copy ? 0 : -ENOMEM;
-}
-
-void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const char *old_name,
-		 struct inode *to, const char *new_name)
-{
-	char *copy = strdup(new_name), *free_name = NULL;
-	struct inode *old = NULL;
-
-	pthread_mutex_lock(&fs->names_lock);
-	if (ino->parent && (ino->parent != from || !ino->name || strcmp(ino->name, old_name) != 0)) {
-		add_alias_locked(fs, ino, to, new_name);	/* another of its names was moved */
-		free_name = copy;
-	} else {
-		old = ino->parent;
-		free_name = ino->name;
-		ino->parent = copy ? inode_ref(fs, to) : NULL;
-		ino->name = copy;
-	}
-	pthread_mutex_unlock(&fs->names_lock);
-	free(free_name);
-	inode_put(fs, old);
-}
-
-void inode_linked(struct wormfs *fs, struct inode *ino, struct inode *parent, const char *name)
-{
-	(void)remember_name(fs, ino, parent, name, ino->parent ? 2 : 1);	/* it has its handle: the link was made with it */
-}
-
 /* Takes over handle and fd. */
 static struct inode *make_inode(uint64_t nodeid, const struct stat *st, int64_t btime_ns, uint32_t dev_index,
 				struct file_handle *handle, int fd)
@@ -492,7 +345,7 @@ static int lookup_existing_locked(struct shard *shard, uint64_t nodeid, uint64_t
 	if (ino->ino != number || ino->dev_index != dev_index)
 		return -EIO;
 	/* A number may be used again within the tick of a birth time. */
-	if (ino->gone || ino->btime_ns != btime_ns || (handle && ino->handle && !same_handle(ino->handle, handle)))
+	if (ino->gone || ino->btime_ns != btime_ns || (handle && ino->handle && !inode_same_handle(ino->handle, handle)))
 		return 0;
 	ino->refs++;
 	*ret_ino = ino;
@@ -514,7 +367,7 @@ static int find_or_make(struct wormfs *fs, int dirfd, const char *at, int fd, co
 	r = device_index(fs, st->st_dev, &dev_index);
 	if (r < 0)
 		goto out;
-	nodeid = nodeid_of(st->st_ino, dev_index);
+	nodeid = inode_nodeid_of(st->st_ino, dev_index);
 	if (dev_index == 0 && st->st_ino == fs->inodes->root->ino) {	/* ".." of a directory in it */
 		*ret_ino = inode_ref(fs, fs->inodes->root);
 		goto out;
@@ -523,7 +376,7 @@ static int find_or_make(struct wormfs *fs, int dirfd, const char *at, int fd, co
 
 	if (btime_ns == 0 && fs->lower.handles && dev_index == 0) {
 		/* Only the handle tells two files of one number apart. */
-		r = read_handle(dirfd, at, &handle);
+		r = inode_read_handle(dirfd, at, &handle);
 		if (r < 0)
 			goto out;
 	}
@@ -534,7 +387,7 @@ static int find_or_make(struct wormfs *fs, int dirfd, const char *at, int fd, co
 		goto found;
 
 	if (fs->lower.handles && dev_index == 0) {
-		r = handle || lazy ? 0 : read_handle(dirfd, at, &handle);
+		r = handle || lazy ? 0 : inode_read_handle(dirfd, at, &handle);
 		if (r < 0)
 			goto out;
 	} else if (fd < 0) {
@@ -616,7 +469,7 @@ int inode_lookup(struct wormfs *fs, struct inode *parent, int dirfd, const char 
 	r = fd >= 0 ? find_or_make(fs, fd, "", fd, ret_st, btime_ns, false, ret_ino) :
 		      find_or_make(fs, dirfd, name, -1, ret_st, btime_ns, lazy, ret_ino);
 	if (r == 0 && parent && *name)
-		r = remember_name(fs, *ret_ino, parent, name, ret_st->st_nlink);
+		r = inode_remember_name(fs, *ret_ino, parent, name, ret_st->st_nlink);
 	if (r == -ENOMEM)
 		inode_put(fs, *ret_ino);
 	return r;
@@ -636,55 +489,11 @@ int inode_created(struct wormfs *fs, struct inode *parent, int dirfd, const char
 	if (r == 0)
 		r = find_or_make(fs, fd, "", -1, ret_st, btime_ns, false, ret_ino);
 	if (r == 0) {
-		r = remember_name(fs, *ret_ino, parent, name, ret_st->st_nlink);
+		r = inode_remember_name(fs, *ret_ino, parent, name, ret_st->st_nlink);
 		if (r < 0)
 			inode_put(fs, *ret_ino);
 	}
 	return r;
-}
-
-
-/* The name (at least NAME_MAX + 1 bytes) and the parent, referenced, or NULL. */
-static struct inode *name_of(struct wormfs *fs, struct inode *ino, char *ret_name)
-{
-	struct inode *parent = NULL;
-
-	pthread_mutex_lock(&fs->names_lock);
-	if (ino->parent && ino->name && strlen(ino->name) <= NAME_MAX) {
-		strcpy(ret_name, ino->name);
-		parent = inode_ref(fs, ino->parent);
-	}
-	pthread_mutex_unlock(&fs->names_lock);
-	return parent;
-}
-
-int inode_handle(struct wormfs *fs, struct inode *ino, struct file_handle **ret_handle)
-{
-	struct file_handle *handle = atomic_load(&ino->handle), *found = NULL, *none = NULL;
-	char name[NAME_MAX + 1];
-	struct inode *parent;
-	int fd, r;
-
-	if (!handle && ino->nodeid == 1)
-		handle = fs->inodes->root_handle;
-	if (handle) {
-		*ret_handle = handle;
-		return 0;
-	}
-	parent = name_of(fs, ino, name);
-	fd = parent ? descriptor_get(fs, parent) : -ESTALE;	/* which found its children, so it has its own */
-	r = fd < 0 ? fd : read_handle(fd, name, &found);
-	if (fd >= 0)
-		descriptor_put(fs, parent, fd);
-	inode_put(fs, parent);
-	/* Who moves the name sets the handle first. Still none: the name led to this file when it was read. */
-	if (atomic_compare_exchange_strong(&ino->handle, &none, r < 0 ? NULL : found)) {
-		*ret_handle = found;
-		return r;
-	}
-	free(found);
-	*ret_handle = none;	/* what somebody else has set */
-	return 0;
 }
 
 int inode_statx_now(struct wormfs *fs, struct inode *ino, int flags, unsigned mask, struct statx *ret_stx)
@@ -695,7 +504,7 @@ int inode_statx_now(struct wormfs *fs, struct inode *ino, int flags, unsigned ma
 
 	flags |= STATX_FLAGS;
 	if (!fs->shared && ino->dev_index == 0 && !S_ISDIR(ino->type))
-		parent = name_of(fs, ino, name);
+		parent = inode_name_of(fs, ino, name);
 	fd = parent ? descriptor_get(fs, parent) : -1;
 	if (fd >= 0) {
 		if (statx(fd, name, flags, mask | STATX_INO | STATX_BTIME, ret_stx) == 0 && ret_stx->stx_ino == ino->ino &&
@@ -754,204 +563,9 @@ int inode_walk(struct wormfs *fs, const char *path, struct inode **ret_ino)
 	return r;
 }
 
-int inode_by_key(struct wormfs *fs, const struct file_key *key, struct inode **ret_ino, struct stat *ret_st)
+struct file_handle *inode_root_handle(struct wormfs *fs)
 {
-	union {
-		struct file_handle handle;
-		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-	} u;
-	int32_t type;
-	int fd, r;
-
-	if (!fs->lower.handles || !file_key_is_handle(key) || key->len > sizeof(type) + MAX_HANDLE_SZ)
-		return -ESTALE;
-	memcpy(&type, key->bytes, sizeof(type));
-	u.handle.handle_type = type;
-	u.handle.handle_bytes = key->len - sizeof(type);
-	memcpy(u.handle.f_handle, key->bytes + sizeof(type), u.handle.handle_bytes);
-	fd = open_by_handle_at(fs->root_fd, &u.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -ESTALE;
-	r = inode_lookup(fs, NULL, fd, "", ret_ino, ret_st);
-	close(fd);
-	return r < 0 ? -ESTALE : 0;
-}
-
-/* XFS keeps the generation in its handles; only its bulkstat tells it. Layout of struct
- * xfs_fsop_bulkreq and xfs_bstat and the ioctl number: linux fs/xfs/libxfs/xfs_fs.h. */
-static int xfs_generation(int fd, uint64_t ino, uint32_t *ret_generation)
-{
-	uint64_t number = ino;
-	uint8_t bstat[136];
-	int32_t count = 0;
-	struct {
-		uint64_t *lastip;
-		int32_t icount;
-		void *ubuffer;
-		int32_t *ocount;
-	} request = { &number, 1, bstat, &count };
-
-	memset(bstat, 0, sizeof(bstat));
-	if (ioctl(fd, _IOC(_IOC_READ | _IOC_WRITE, 'X', 102, sizeof(request)), &request) < 0)
-		return -errno;
-	memcpy(&number, bstat, sizeof(number));
-	if (number != ino)
-		return -ESTALE;
-	memcpy(ret_generation, bstat + 108, sizeof(*ret_generation));
-	return 0;
-}
-
-int inode_resurrect(struct wormfs *fs, uint64_t nodeid, struct inode **ret_ino, struct stat *ret_st)
-{
-	const struct file_handle *shape = fs->inodes->root_handle;
-	union {
-		struct file_handle handle;
-		char space[sizeof(struct file_handle) + MAX_HANDLE_SZ];
-	} u;
-	uint32_t number32 = nodeid, generation = 0;
-	int fd, r;
-
-	if (!shape || nodeid_of(nodeid, 0) != nodeid || shape->handle_bytes > MAX_HANDLE_SZ)
-		return -ESTALE;
-	memcpy(&u.handle, shape, sizeof(*shape) + shape->handle_bytes);
-
-	/* Shapes: linux fs/libfs.c and fs/xfs/xfs_export.h (0x81), fs/btrfs/export.h (0x4d). ext4 and
-	 * btrfs take a generation of 0 for "any"; which file it is the kernel checks by our generation. */
-	if (shape->handle_type == 1 && shape->handle_bytes == 8 && nodeid <= UINT32_MAX) {
-		memcpy(u.handle.f_handle, &number32, 4);
-		memset(u.handle.f_handle + 4, 0, 4);
-	} else if (shape->handle_type == 0x81 && shape->handle_bytes == 12) {
-		r = xfs_generation(fs->root_fd, nodeid, &generation);
-		if (r < 0)
-			return -ESTALE;
-		memcpy(u.handle.f_handle, &nodeid, 8);
-		memcpy(u.handle.f_handle + 8, &generation, 4);
-	} else if (shape->handle_type == 0x4d && shape->handle_bytes == 20) {
-		memcpy(u.handle.f_handle, &nodeid, 8);
-		memset(u.handle.f_handle + 16, 0, 4);
-	} else {
-		return -ESTALE;
-	}
-	fd = open_by_handle_at(fs->root_fd, &u.handle, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -ESTALE;
-	r = inode_lookup(fs, NULL, fd, "", ret_ino, ret_st);
-	close(fd);
-	return r < 0 ? -ESTALE : 0;
-}
-
-struct inode *inode_parent(struct wormfs *fs, struct inode *ino, char **ret_name)
-{
-	struct inode *parent;
-
-	pthread_mutex_lock(&fs->names_lock);
-	parent = ino->parent ? inode_ref(fs, ino->parent) : NULL;
-	if (ret_name)
-		*ret_name = ino->name ? strdup(ino->name) : NULL;
-	pthread_mutex_unlock(&fs->names_lock);
-	return parent;
-}
-
-int inode_path(struct wormfs *fs, struct inode *ino, char **ret_path)
-{
-	size_t len = 0, depth = 0;
-	struct inode *at;
-	char *path, *end;
-	int r = 0;
-
-	pthread_mutex_lock(&fs->names_lock);
-	for (at = ino; at->nodeid != 1; at = at->parent) {
-		if (!at->parent || !at->name || ++depth > MAX_DEPTH) {
-			r = -ENOENT;
-			goto out;
-		}
-		len += strlen(at->name) + 1;
-	}
-	path = malloc(len + 1);
-	if (!path) {
-		r = -ENOMEM;
-		goto out;
-	}
-	end = path + len;
-	*end = '\0';
-	if (len)
-		*--end = '\0';
-	for (at = ino; at->nodeid != 1; at = at->parent) {
-		size_t n = strlen(at->name);
-
-		end -= n;
-		memcpy(end, at->name, n);
-		if (end > path)
-			*--end = '/';
-	}
-	*ret_path = path;
-out:
-	pthread_mutex_unlock(&fs->names_lock);
-	return r;
-}
-
-int inode_each_path(struct wormfs *fs, struct inode *ino, int (*fn)(void *arg, const char *path), void *arg)
-{
-	char *dir = NULL, *path = NULL, *name;
-	struct inode_alias *alias;
-	struct inode *parent;
-	int r;
-
-	r = inode_path(fs, ino, &path);
-	if (r < 0)
-		return r;
-	r = fn(arg, path);
-	free(path);
-	/* By number: the list may change while fn runs, which then misses or repeats a name that came or went meanwhile. */
-	for (unsigned i = 0; r >= 0; i++) {
-		unsigned n = i;
-
-		pthread_mutex_lock(&fs->names_lock);
-		for (alias = ino->aliases; alias && n > 0; alias = alias->next)
-			n--;
-		parent = alias ? inode_ref(fs, alias->parent) : NULL;
-		name = alias ? strdup(alias->name) : NULL;
-		pthread_mutex_unlock(&fs->names_lock);
-		if (!parent)
-			return 0;
-		r = name ? inode_path(fs, parent, &dir) : -ENOMEM;
-		if (r == 0) {
-			r = asprintf(&path, "%s%s%s", dir, *dir ? "/" : "", name) < 0 ? -ENOMEM : 0;
-			free(dir);
-		}
-		if (r == 0) {
-			r = fn(arg, path);
-			free(path);
-		}
-		free(name);
-		inode_put(fs, parent);
-	}
-	return r;
-}
-
-int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key)
-{
-	struct file_handle *handle;
-	int32_t type;
-	int fd, r;
-
-	if (ino->fd < 0) {	/* the same bytes as lower_file_key() makes */
-		r = inode_handle(fs, ino, &handle);
-		if (r < 0)
-			return r;
-		type = handle->handle_type;
-		memset(ret_key, 0, sizeof(*ret_key));
-		memcpy(ret_key->bytes, &type, sizeof(type));
-		memcpy(ret_key->bytes + sizeof(type), handle->f_handle, handle->handle_bytes);
-		ret_key->len = sizeof(type) + handle->handle_bytes;
-		return 0;
-	}
-	fd = descriptor_get(fs, ino);
-	if (fd < 0)
-		return fd;
-	r = lower_file_key(fd, "", ret_key);
-	descriptor_put(fs, ino, fd);
-	return r;
+	return fs->inodes->root_handle;
 }
 
 uint64_t inode_table_count(struct wormfs *fs)
@@ -989,7 +603,7 @@ int inode_table_open(struct wormfs *fs)
 			return -ENOMEM;
 	}
 	if (fs->lower.handles) {
-		r = read_handle(fs->root_fd, "", &table->root_handle);
+		r = inode_read_handle(fs->root_fd, "", &table->root_handle);
 		if (r < 0)
 			return r;
 	}

@@ -44,7 +44,7 @@ struct inode {
 	uint64_t nodeid;		/* constant */
 	uint64_t ino;			/* constant: of the lower file, with dev */
 	int64_t btime_ns;		/* lock: changes when the number is used again for another file */
-	/* Set once; inode_handle() gets it. NULL and no fd: the inode has a name that leads to it, see inode.c. */
+	/* Set once; inode_handle() gets it. NULL and no fd: the inode has a name that leads to it, see inode_handle.c. */
 	_Atomic(struct file_handle *) handle;
 	uint32_t dev_index;		/* constant: which st_dev (inode_table); 0 = the share's own */
 	int fd;				/* constant: O_PATH where there are no handles, else -1 */

@@ -251,7 +251,7 @@ void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *n
 		fuse_reply_err(req, -r);
 }
 
-/* A name of it goes or moves: see inode.c. */
+/* A name of it goes or moves: see inode_handle.c. */
 static int keep_handle(struct wormfs *fs, struct inode *ino)
 {
 	struct file_handle *handle;
