@@ -322,7 +322,7 @@ static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync)
 		if (r == 0)
 			return 0;
 		if (r > 0)
-			r = lock_seal_with_locked(fs, ino, rule, h->fd, &st, 0, "close");
+			r = lock_seal_with_locked(fs, ino, rule, h->fd, &st, rule->set.append ? RECORD_APPEND : 0, "close");
 		if (r < 0) {
 			h->seal_failed = true;
 			trail_commit_locked(fs, ino, NULL, "close", r);
@@ -462,7 +462,7 @@ static void release_locked(struct wormfs *fs, struct handle *h, const struct sta
 	if (r != 0) {
 		/* No FLUSH came (a descriptor in flight over a socket was dropped): nobody to tell. */
 		if (r > 0)
-			r = lock_seal_with_locked(fs, ino, rule, h->fd, st, 0, "last close");
+			r = lock_seal_with_locked(fs, ino, rule, h->fd, st, rule->set.append ? RECORD_APPEND : 0, "last close");
 		if (r == 0) {
 			ino->phase = LOCK_CLOSING;
 			atomic_fetch_add(&fs->n_closing, 1);

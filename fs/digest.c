@@ -19,6 +19,7 @@
 #include "fs/inode.h"
 #include "fs/lock.h"
 #include "fs/log.h"
+#include "fs/rule.h"
 #include "lockstore/sha256.h"
 
 #define POLL_MS 1000		/* how often an idle share's ledger is asked for new rows */
@@ -29,6 +30,7 @@ struct taken {
 	struct file_key key;
 	uint64_t size_bytes;
 	int64_t mtime_ns;
+	bool wanted;			/* else its rule says no: the row is to say so */
 	uint8_t sha256[SHA256_BYTES];
 };
 
@@ -100,6 +102,7 @@ static void wait_for_quiet(struct digest *d)
 /* What was taken goes into the ledger. Lost, when that fails: the files have their turn again. */
 static void write_taken(struct digest *d)
 {
+	unsigned done = 0;
 	int r;
 
 	if (!d->ntaken)
@@ -108,7 +111,8 @@ static void write_taken(struct digest *d)
 	for (size_t i = 0; r == 0 && i < d->ntaken; i++) {
 		struct taken *t = &d->taken[i];
 
-		r = ledger_digest_set(d->fs->ledger, &t->key, t->size_bytes, t->mtime_ns, t->sha256);
+		done += t->wanted;
+		r = ledger_digest_set(d->fs->ledger, &t->key, t->size_bytes, t->mtime_ns, t->wanted ? t->sha256 : NULL);
 		if (r == -ENOENT)	/* deleted since, or its row is newer than what we read */
 			r = 0;
 		if (r < 0)
@@ -117,7 +121,7 @@ static void write_taken(struct digest *d)
 	if (r == 0)
 		r = ledger_commit(d->fs->ledger);
 	if (r == 0)
-		atomic_fetch_add(&d->n_done, d->ntaken);
+		atomic_fetch_add(&d->n_done, done);
 	/* A ledger that cannot be written is the committer's to report. */
 	d->ntaken = 0;
 }
@@ -183,6 +187,22 @@ static int open_data(struct wormfs *fs, struct inode *ino)
 	return fd == -EPERM ? descriptor_open(fs, ino, O_RDONLY | O_NONBLOCK) : fd;	/* not our file: open(2) */
 }
 
+/* By the rule in its record, or the mount's when that is gone. */
+static bool is_wanted(struct wormfs *fs, struct inode *ino)
+{
+	struct policy_settings set;
+	uint16_t rule;
+
+	pthread_mutex_lock(&ino->lock);
+	lock_load_locked(fs, ino);
+	rule = ino->rec ? ino->rec->rule : 0;
+	pthread_mutex_unlock(&ino->lock);
+	if (rule == 0)
+		return true;
+	rule_bounds(fs, rule, &set);
+	return set.digest;
+}
+
 static int digest_one(struct digest *d, const struct ledger_undigested *file, struct inode *ino)
 {
 	struct wormfs *fs = d->fs;
@@ -194,7 +214,8 @@ static int digest_one(struct digest *d, const struct ledger_undigested *file, st
 	if (fd < 0)
 		return fd;
 	r = check(fs, ino, fd, file, &before);
-	if (r == 0)
+	taken->wanted = is_wanted(fs, ino);
+	if (r == 0 && taken->wanted)
 		r = read_file(d, fd, taken->sha256);
 	if (r == 0)
 		r = check(fs, ino, fd, file, &after);

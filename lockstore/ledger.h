@@ -141,7 +141,8 @@ typedef int (*ledger_undigested_fn)(void *arg, const struct ledger_undigested *f
  * fn may change the ledger; its non-zero return ends the page and is returned. */
 int ledger_undigested_each(struct ledger *ledger, int64_t after_id, ledger_undigested_fn fn, void *arg);
 int ledger_undigested_count(struct ledger *ledger, uint64_t *ret_count);
-/* -ENOENT: no such row, or its size and time are not these any more (then nothing was changed). */
+/* sha256 NULL: none is wanted, the row is not missing one any more. -ENOENT: no such row, or its size and time are not
+ * these any more (then nothing was changed). */
 int ledger_digest_set(struct ledger *ledger, const struct file_key *key, uint64_t size_bytes, int64_t mtime_ns,
 		      const uint8_t sha256[32]);
 

@@ -105,7 +105,10 @@ int ledger_digest_set(struct ledger *ledger, const struct file_key *key, uint64_
 		ledger_bind_key(stmt, 1, key);
 		sqlite3_bind_int64(stmt, 2, (int64_t)size_bytes);
 		sqlite3_bind_int64(stmt, 3, mtime_ns);
-		sqlite3_bind_blob(stmt, 4, sha256, SHA256_BYTES, SQLITE_STATIC);
+		if (sha256)
+			sqlite3_bind_blob(stmt, 4, sha256, SHA256_BYTES, SQLITE_STATIC);
+		else
+			sqlite3_bind_zeroblob(stmt, 4, 0);
 		r = ledger_run(ledger, &ledger->writer, stmt, "cannot write a digest");
 		sqlite3_clear_bindings(stmt);
 	}

@@ -528,3 +528,43 @@ def test_holds_of_a_rule_and_of_an_order_for_what_comes_are_placed_together(rule
     assert ruled.locks('finance/a') == 'finance'
     assert sorted(share.listed()['finance/a']['holds']) == ['audit', 'case-2', 'case-9']
     assert share.listed()['finance/a']['hold_count'] == 3
+
+
+# ---- append-only files and digests by rule ------------------------------------------------------
+
+def test_a_rule_with_append_makes_files_append_only_from_their_first_close_on(mount):
+    ruled = Ruled(mount, '[log]\npath = /log\nappend = yes\n')
+    share, path = ruled.share, ruled.share.at('log/a')
+    os.mkdir(share.at('log'))
+    write_file(path, b'one\n')
+    share.wait_state(path, 'appendable')
+    assert share.shows(path, 'rule') == 'log'
+    assert open_errno(path, os.O_WRONLY) == open_errno(path, os.O_RDONLY | os.O_TRUNC) == 'EPERM'
+    with opened(path, os.O_WRONLY | os.O_APPEND) as fd:
+        os.write(fd, b'two\n')
+    share.kill9()
+    share.start()
+    share.wait_state(path, 'appendable')
+    assert read_file(path).startswith(b'one\ntwo\n') and errno_of(os.unlink, path) == 'EPERM'
+    share.ctl('commit', path)
+    assert share.shows(path) == 'retained' and open_errno(path, os.O_WRONLY | os.O_APPEND) == 'EPERM'
+
+
+def test_a_rule_with_append_leaves_what_comes_by_a_rename_final(mount):
+    ruled = Ruled(mount, '[log]\npath = /log\nappend = yes\n')
+    share = ruled.share
+    os.mkdir(share.at('log'))
+    write_file(share.at('log/b.part'), b'whole\n')
+    share.settle(writers=0)
+    os.rename(share.at('log/b.part'), share.at('log/b'))
+    assert share.shows(share.at('log/b')) == 'retained'
+
+
+def test_a_rule_without_digest_keeps_its_files_from_being_read_and_from_being_missed(mount):
+    ruled = Ruled(mount, '[raw]\npath = /raw\ndigest = no\n')
+    share = ruled.share
+    assert ruled.locks('raw/a') == 'raw' and ruled.locks('b') == 'mount options'
+    wait_for('the digest of b', lambda: share.shows(share.at('b'), 'sha256'))
+    wait_for('nothing to miss a digest', lambda: share.must('sync') and share.info()['digest']['pending'] == 0)
+    assert share.shows(share.at('raw/a'), 'sha256') is None
+    assert share.info()['digest']['done'] == 1
