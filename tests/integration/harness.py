@@ -817,8 +817,9 @@ class Bases:
         with opened(point, os.O_RDONLY) as fd:
             fcntl.ioctl(fd, 0x8004587d, struct.pack('I', 2))     # FS_IOC_SHUTDOWN, NOLOGFLUSH
         share.kill9()
-        umount_call(share.lower)
-        umount_call(point)
+        # What the kernel had open for the dead daemon's passthrough goes a moment after it.
+        for mounted in (share.lower, point):
+            wait_for('umount of ' + mounted, lambda: errno_of(umount_call, mounted) == 'OK')
         run('mount', '-t', kind, '-o', 'loop', point + '.img', point)
         run('mount', '--make-private', point)
         share.bind()

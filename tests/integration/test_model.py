@@ -571,7 +571,7 @@ def random_op(rng, restarts):
         (6, lambda: ('chmod', name, rng.choice([0o444, 0o644, 0o666, 0o755, 0o400]))), (2, lambda: ('chown', name)),
         (2, lambda: ('utime', name)), (2, lambda: ('setxattr', name)), (2, lambda: ('removexattr', name)),
         (4, lambda: ('commit', name, rng.choice(['xattr', 'chattr', 'control']))), (4, lambda: ('make_append', name)),
-        (3, lambda: ('extend', name, rng.choice([0.5, 1.5, 3, 5, 9]))), (1, lambda: ('hold', name, rng.choice(['h', 'i']))),
+        (3, lambda: ('extend', name, rng.choice([0.5, 1.5, 3.5, 5.5, 9.5]))), (1, lambda: ('hold', name, rng.choice(['h', 'i']))),
         (1, lambda: ('release', name, rng.choice(['h', 'i']))), (3, lambda: ('clock', rng.choice([2, 4]))),
     ]
     if restarts:
