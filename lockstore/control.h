@@ -15,6 +15,8 @@
  *      user.worm.mount      JSON: what daemon this is, see below           (any file or directory)
  *    They are not listed by listxattr(2), so that no copy carries them away. Requests are
  *      user.worm.commit = "1"        lock now; EBUSY while a writer exists
+ *      user.worm.append = "1"        make it append-only: an empty or unlocked file that nobody else has open, else EBUSY;
+ *                           EPERM: it is locked already; 0 when it is append-only
  *      user.worm.until  = a date or period as retention_parse() reads it (a period counts from now):
  *                           extend; equal: 0 and no change; earlier: EPERM; out of min/max: EINVAL
  *    Every other set or remove of user.worm.* is EPERM.
@@ -27,6 +29,7 @@
  *      {"verb":"mount"}                              as user.worm.mount, inside "mount"
  *      {"verb":"explain","path":P}                   as user.worm.explain, inside "file"
  *      {"verb":"commit","path":P}
+ *      {"verb":"append","path":P}                    as user.worm.append
  *      {"verb":"extend","path":P,"until":T}          answer has "until"
  *      {"verb":"hold","path":P,"case":C}         (h) EEXIST: has it already. Any committed file; others EINVAL
  *      {"verb":"release","path":P,"case":C}      (h) ENOENT: has it not
