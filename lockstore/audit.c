@@ -1,25 +1,21 @@
-/* The writer of the audit log: a queue, a thread, and the end of a file.
+/* The audit log's queue, and the thread that writes what is in it (audit_tail.h).
  *
- * Always true: what the file holds up to `size_bytes` are whole lines, each chained to the one before; `seq` and
- * `prev` are those of the last of them. A write that fails is cut off again before anything else is written. An
- * entry leaves the queue when its line is written, or when there was no room for it, which is counted. */
+ * Always true: an entry leaves the queue when its line is written, or when there was no room for it, which is
+ * counted. */
 #include "lockstore/audit.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "lockstore/audit_files.h"
 #include "lockstore/audit_flood.h"
+#include "lockstore/audit_tail.h"
 #include "lockstore/leaf_mutex.h"
 
 #define NICE 15			/* as the committer: the close path goes first, until somebody waits for us */
@@ -27,7 +23,6 @@
 #define RETRY_S 1
 #define QUIET_NS NS		/* so long after the last entry the thread sleeps until it is woken */
 #define BATCH_BYTES (1 << 20)	/* written at once */
-#define TORN_SHOWN_BYTES 2048	/* of a torn line, kept in its event */
 
 struct event {
 	struct event *next;
@@ -48,7 +43,6 @@ struct waiter {
 
 struct audit {
 	struct audit_options options;	/* constant; state_dir is not used after open */
-	int dir_fd;			/* constant */
 	pthread_t thread;
 	pthread_mutex_t lock;		/* guards what follows; never held across a system call on the log */
 	pthread_cond_t work, progress;	/* for the thread; for who waits for the disk */
@@ -63,22 +57,10 @@ struct audit {
 	bool asleep, stopping;
 	int64_t last_put_ns;
 	/* The thread's own, and those of open and close */
-	int fd;
-	char prev[AUDIT_HASH_CHARS + 1];
+	struct audit_tail file;
 	struct event *taken;		/* off the queue, not written yet; still in count and bytes */
-	uint64_t seq, size_bytes;
-	unsigned next_number;		/* of a file that is rotated away */
-	bool unsynced, torn;		/* torn: the file is longer than size_bytes, and could not be cut */
-	int64_t unsynced_ns, anchored_ns, swept_ns, looked_ns;
+	int64_t anchored_ns, swept_ns, looked_ns;
 	uint64_t anchored_seq;
-};
-
-/* What the thread makes of a batch before it is written. */
-struct buffer {
-	char *bytes;
-	size_t len, size;
-	uint64_t seq, lines;
-	char prev[AUDIT_HASH_CHARS + 1];
 };
 
 static int64_t ns_of(clockid_t id)
@@ -279,188 +261,37 @@ void audit_status(struct audit *audit, struct audit_status *ret_status)
 
 /* ---- lines ---- */
 
-static int add_line(struct buffer *b, const struct audit_times *times, const struct audit_entry *entry, uint64_t count)
-{
-	char *line, *bytes, hash[AUDIT_HASH_CHARS + 1];
-	size_t len;
-	int r;
-
-	r = audit_line_format(b->seq + 1, times, entry, count, b->prev, &line, &len, hash);
-	if (r < 0)
-		return r;
-	if (b->len + len > b->size) {
-		bytes = realloc(b->bytes, (b->len + len) * 2);
-		if (!bytes) {
-			free(line);
-			return -ENOMEM;
-		}
-		b->bytes = bytes;
-		b->size = (b->len + len) * 2;
-	}
-	memcpy(b->bytes + b->len, line, len);
-	free(line);
-	b->len += len;
-	b->seq++;
-	b->lines++;
-	memcpy(b->prev, hash, sizeof(hash));
-	return 0;
-}
-
-static int add_lost(struct buffer *b, const struct audit_times *times, uint64_t count)
+static int add_lost(struct audit_batch *b, const struct audit_times *times, uint64_t count)
 {
 	char detail[96];
 	struct audit_entry entry = { .event = AUDIT_LOG_LOST, .detail = detail };
 
 	snprintf(detail, sizeof(detail), "%llu events lost: the queue was full while the log could not be written",
 		 (unsigned long long)count);
-	return add_line(b, times, &entry, count);
+	return audit_batch_add(b, times, &entry, count);
 }
 
-static int add_event(struct buffer *b, const struct event *event)
+static int add_event(struct audit_batch *b, const struct event *event)
 {
 	int r = 0;
 
 	if (event->lost_before)
 		r = add_lost(b, &event->times, event->lost_before);
-	return r < 0 ? r : add_line(b, &event->times, &event->entry, event->count);
-}
-
-/* ---- the file ---- */
-
-static int write_all(int fd, const char *bytes, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		bytes += n;
-		len -= n;
-	}
-	return 0;
-}
-
-/* Back to whole lines that are written. */
-static int cut(struct audit *audit)
-{
-	if (ftruncate(audit->fd, audit->size_bytes) < 0) {
-		audit->torn = true;
-		return -errno;
-	}
-	audit->torn = false;
-	return 0;
-}
-
-static int open_file(struct audit *audit)
-{
-	struct stat st;
-	int fd, r;
-
-	fd = openat(audit->dir_fd, AUDIT_FILE, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -errno;
-	r = fstat(fd, &st) < 0 ? -errno : !S_ISREG(st.st_mode) ? -EBADMSG : fsync(audit->dir_fd) < 0 ? -errno : 0;
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	if (audit->fd >= 0)
-		close(audit->fd);
-	audit->fd = fd;
-	audit->size_bytes = st.st_size;
-	return 0;
-}
-
-/* Under the next number, and on with an empty file. Failing, the log goes on in the old one. */
-static void rotate(struct audit *audit)
-{
-	char name[sizeof(AUDIT_FILE) + 16];
-	int r;
-
-	snprintf(name, sizeof(name), AUDIT_FILE ".%u", audit->next_number);
-	if (fdatasync(audit->fd) < 0 ||
-	    renameat2(audit->dir_fd, AUDIT_FILE, audit->dir_fd, name, RENAME_NOREPLACE) < 0)
-		return;
-	r = open_file(audit);
-	if (r < 0) {
-		(void)renameat2(audit->dir_fd, name, audit->dir_fd, AUDIT_FILE, RENAME_NOREPLACE);	/* still open, whatever its name */
-		return;
-	}
-	audit->next_number++;
-	audit->unsynced = false;
-}
-
-/* Somebody moved, cut or added to the file while it was ours: said in the log, which goes on at its name. */
-static const char *look_at_file(struct audit *audit)
-{
-	struct stat named, st;
-
-	if (fstat(audit->fd, &st) < 0)
-		return NULL;
-	if (fstatat(audit->dir_fd, AUDIT_FILE, &named, AT_SYMLINK_NOFOLLOW) < 0 || named.st_ino != st.st_ino || named.st_dev != st.st_dev) {
-		if (open_file(audit) < 0)
-			return NULL;	/* asked again in a moment */
-		return "the log file was moved or removed while it was written";
-	}
-	if (!audit->torn && (uint64_t)st.st_size != audit->size_bytes) {
-		audit->size_bytes = st.st_size;
-		return "the log file was changed by somebody else while it was written";
-	}
-	return NULL;
-}
-
-static int sync_file(struct audit *audit)
-{
-	if (fdatasync(audit->fd) < 0)
-		return -errno;
-	audit->unsynced = false;
-	return 0;
+	return r < 0 ? r : audit_batch_add(b, &event->times, &event->entry, event->count);
 }
 
 static void anchor(struct audit *audit, int64_t now_ns)
 {
-	if (audit->options.anchor && audit->anchored_seq != audit->seq)
-		audit->options.anchor(audit->options.arg, audit->seq, audit->prev);
-	audit->anchored_seq = audit->seq;
+	if (audit->options.anchor && audit->anchored_seq != audit->file.seq)
+		audit->options.anchor(audit->options.arg, audit->file.seq, audit->file.prev);
+	audit->anchored_seq = audit->file.seq;
 	audit->anchored_ns = now_ns;
-}
-
-/* All or nothing: on failure the file is as it was. */
-static int write_buffer(struct audit *audit, struct buffer *b, bool sync)
-{
-	int r = 0;
-
-	if (audit->torn)
-		r = cut(audit);
-	if (r == 0) {
-		r = write_all(audit->fd, b->bytes, b->len);
-		if (r == 0 && sync && fdatasync(audit->fd) < 0)
-			r = -errno;
-		if (r < 0)
-			(void)cut(audit);	/* remembered as torn */
-	}
-	if (r < 0)
-		return r;
-	audit->size_bytes += b->len;
-	audit->seq = b->seq;
-	memcpy(audit->prev, b->prev, sizeof(audit->prev));
-	if (sync) {
-		audit->unsynced = false;
-	} else if (!audit->unsynced) {
-		audit->unsynced = true;
-		audit->unsynced_ns = ns_of(CLOCK_BOOTTIME);
-	}
-	if (audit->options.rotate_bytes && audit->size_bytes >= audit->options.rotate_bytes)
-		rotate(audit);
-	return 0;
 }
 
 /* ---- the thread ---- */
 
 /* Up to BATCH_BYTES of `taken` as lines. *ret_n: events that are in it. */
-static int make_batch(const struct audit *audit, struct buffer *b, size_t *ret_n, bool *ret_sync)
+static int make_batch(const struct audit *audit, struct audit_batch *b, size_t *ret_n, bool *ret_sync)
 {
 	int r = 0;
 
@@ -563,17 +394,17 @@ static void wait_for_work_locked(struct audit *audit)
 	int64_t now_ns = ns_of(CLOCK_BOOTTIME), in_ns = INT64_MAX;
 	struct timespec deadline;
 
-	if (audit->stopping || (audit->waiters && (audit->count || audit->unsynced) && !audit->status.error))
+	if (audit->stopping || (audit->waiters && (audit->count || audit->file.unsynced) && !audit->status.error))
 		return;
 	if (audit->status.error)
 		in_ns = RETRY_S * NS;
 	else if (audit->count || now_ns - audit->last_put_ns < QUIET_NS)
 		in_ns = AUDIT_LINGER_MS * 1000000;
-	if (audit->unsynced)
+	if (audit->file.unsynced)
 		in_ns = min_ns(in_ns, AUDIT_SYNC_MS * INT64_C(1000000));
 	if (audit_flood_active(audit->flood))
 		in_ns = min_ns(in_ns, NS);
-	if (audit->anchored_seq != audit->seq)
+	if (audit->anchored_seq != audit->file.seq)
 		in_ns = min_ns(in_ns, AUDIT_ANCHOR_S * NS);
 	audit->asleep = in_ns > AUDIT_LINGER_MS * 1000000;
 	if (in_ns == INT64_MAX) {
@@ -602,7 +433,7 @@ static void collect(struct audit *audit, int64_t now_ns, bool all, uint64_t *ret
 /* One round: repeats into the queue, queue into the file, file onto the disk. `all`: the last one. */
 static int work(struct audit *audit, bool all)
 {
-	struct buffer b = { .seq = audit->seq };
+	struct audit_batch b;
 	int64_t now_ns = ns_of(CLOCK_BOOTTIME);
 	const char *tampered = NULL;
 	struct audit_times times;
@@ -613,22 +444,22 @@ static int work(struct audit *audit, bool all)
 
 	if (now_ns - audit->looked_ns >= NS) {
 		audit->looked_ns = now_ns;
-		tampered = look_at_file(audit);
+		tampered = audit_tail_look(&audit->file);
 	}
 	if (tampered)
 		put_tamper(audit, tampered);
 	collect(audit, now_ns, all, &lost, &waited);
-	memcpy(b.prev, audit->prev, sizeof(b.prev));
+	audit_batch_begin(&b, &audit->file);
 	r = make_batch(audit, &b, &n, &sync);
 	if (r == 0 && lost) {
 		take_times(audit, &times);
 		r = add_lost(&b, &times, lost);
 	}
 	if (r == 0 && b.len > 0)
-		r = write_buffer(audit, &b, sync);
+		r = audit_tail_write(&audit->file, &b, sync);
 	free(b.bytes);
-	if (r == 0 && audit->unsynced && (all || waited || now_ns - audit->unsynced_ns >= AUDIT_SYNC_MS * INT64_C(1000000)))
-		r_sync = sync_file(audit);
+	if (r == 0 && audit->file.unsynced && (all || waited || now_ns - audit->file.unsynced_ns >= AUDIT_SYNC_MS * INT64_C(1000000)))
+		r_sync = audit_tail_sync(&audit->file);
 
 	pthread_mutex_lock(&audit->lock);
 	retire_locked(audit, n, r);
@@ -636,10 +467,10 @@ static int work(struct audit *audit, bool all)
 		audit->lost_pending -= lost;
 		audit->status.written += b.lines;
 	}
-	if (!audit->unsynced && !audit->taken)
+	if (!audit->file.unsynced && !audit->taken)
 		audit->synced_done = audit->done;
-	audit->status.seq = audit->seq;
-	audit->status.bytes = audit->size_bytes;
+	audit->status.seq = audit->file.seq;
+	audit->status.bytes = audit->file.size_bytes;
 	audit->status.error = r < 0 ? r : r_sync;
 	pthread_cond_broadcast(&audit->progress);
 	pthread_mutex_unlock(&audit->lock);
@@ -670,7 +501,7 @@ static void *run(void *arg)
 		set_nice(&nice, waited ? 0 : NICE);
 		r = work(audit, stopping);
 		now_ns = ns_of(CLOCK_BOOTTIME);
-		if (r == 0 && !audit->unsynced && (stopping || now_ns - audit->anchored_ns >= AUDIT_ANCHOR_S * NS))
+		if (r == 0 && !audit->file.unsynced && (stopping || now_ns - audit->anchored_ns >= AUDIT_ANCHOR_S * NS))
 			anchor(audit, now_ns);
 		pthread_mutex_lock(&audit->lock);
 		more = audit->count > 0;
@@ -682,99 +513,6 @@ static void *run(void *arg)
 
 /* ---- open and close ---- */
 
-/* What is no whole line at the end of the file, as text that shows every byte. */
-static void say_torn(struct audit *audit, uint64_t at, char *ret, size_t size)
-{
-	uint8_t bytes[TORN_SHOWN_BYTES / 3];
-	ssize_t n = pread(audit->fd, bytes, sizeof(bytes), at);
-	size_t len;
-
-	len = snprintf(ret, size, "torn: %llu bytes at offset %llu were no whole line and are taken out of it: ",
-		       (unsigned long long)(audit->size_bytes - at), (unsigned long long)at);
-	for (ssize_t i = 0; i < n && len + 4 < size; i++) {
-		if (bytes[i] >= 0x20 && bytes[i] < 0x7f && bytes[i] != '%')
-			ret[len++] = bytes[i];
-		else
-			len += snprintf(ret + len, size - len, "%%%02X", bytes[i]);
-	}
-	ret[len] = '\0';
-}
-
-static int append_now(struct audit *audit, const struct audit_entry *entry)
-{
-	struct buffer b = { .seq = audit->seq };
-	struct audit_times times;
-	int r;
-
-	take_times(audit, &times);
-	memcpy(b.prev, audit->prev, sizeof(b.prev));
-	r = add_line(&b, &times, entry, 1);
-	if (r == 0)
-		r = write_buffer(audit, &b, true);
-	free(b.bytes);
-	return r;
-}
-
-static int recover_torn(struct audit *audit, uint64_t whole_bytes, struct audit_recovery *recovery)
-{
-	char detail[TORN_SHOWN_BYTES + 128];
-	struct audit_entry entry = { .event = AUDIT_LOG_TORN, .detail = detail };
-	int r;
-
-	if (whole_bytes == audit->size_bytes)
-		return 0;
-	recovery->torn_bytes = audit->size_bytes - whole_bytes;
-	say_torn(audit, whole_bytes, detail, sizeof(detail));
-	audit->size_bytes = whole_bytes;
-	r = cut(audit);
-	return r < 0 ? r : append_now(audit, &entry);
-}
-
-static int recover_head(struct audit *audit, bool damaged, struct audit_recovery *recovery)
-{
-	char detail[160];
-	struct audit_entry entry = { .event = AUDIT_TAMPER, .result = -EBADMSG, .detail = detail };
-	const struct audit_options *o = &audit->options;
-
-	if (o->head_seq > audit->seq) {
-		recovery->missing = o->head_seq - audit->seq;
-		snprintf(detail, sizeof(detail), "audit log: lines %llu to %llu are missing", (unsigned long long)audit->seq + 1,
-			 (unsigned long long)o->head_seq);
-		audit->seq = o->head_seq;
-		snprintf(audit->prev, sizeof(audit->prev), "%s", o->head_hash ? o->head_hash : AUDIT_NO_HASH);
-	} else if (damaged || (o->head_seq && o->head_seq == audit->seq && o->head_hash && strcmp(o->head_hash, audit->prev) != 0)) {
-		recovery->damaged = true;
-		snprintf(detail, sizeof(detail), "audit log: the last line (%llu) is not the one that was written",
-			 (unsigned long long)audit->seq);
-	} else {
-		return 0;
-	}
-	return append_now(audit, &entry);
-}
-
-/* Where the log ends, and what the last daemon left there. */
-static int recover(struct audit *audit, struct audit_recovery *recovery)
-{
-	struct audit_end end;
-	int r;
-
-	r = audit_files_end(audit->dir_fd, &end);
-	if (r < 0)
-		return r;
-	audit->next_number = end.next_number;
-	r = open_file(audit);
-	if (r < 0)
-		return r;
-	audit->seq = end.link.seq;
-	memcpy(audit->prev, end.link.hash, sizeof(audit->prev));
-	r = recover_torn(audit, end.whole_bytes, recovery);
-	if (r == 0)
-		r = recover_head(audit, end.damaged, recovery);
-	audit->status.seq = audit->seq;
-	audit->status.bytes = audit->size_bytes;
-	return r;
-}
-
 static void destroy(struct audit *audit)
 {
 	struct event *event;
@@ -784,10 +522,7 @@ static void destroy(struct audit *audit)
 		free(event);
 	}
 	audit_flood_close(audit->flood, free);
-	if (audit->fd >= 0)
-		close(audit->fd);
-	if (audit->dir_fd >= 0)
-		close(audit->dir_fd);
+	audit_tail_close(&audit->file);
 	pthread_cond_destroy(&audit->work);
 	pthread_cond_destroy(&audit->progress);
 	pthread_mutex_destroy(&audit->lock);
@@ -798,6 +533,7 @@ int audit_open(const struct audit_options *options, struct audit **ret_audit, st
 {
 	struct audit_recovery recovery = { 0 };
 	struct audit *audit = calloc(1, sizeof(*audit));
+	struct audit_times times;
 	pthread_condattr_t attr;
 	sigset_t all, old;
 	int r;
@@ -805,7 +541,7 @@ int audit_open(const struct audit_options *options, struct audit **ret_audit, st
 	if (!audit)
 		return -ENOMEM;
 	audit->options = *options;
-	audit->fd = -1;
+	audit_tail_init(&audit->file);
 	audit->tail = &audit->head;
 	leaf_mutex_init(&audit->lock);
 	pthread_condattr_init(&attr);
@@ -813,19 +549,17 @@ int audit_open(const struct audit_options *options, struct audit **ret_audit, st
 	pthread_cond_init(&audit->work, &attr);
 	pthread_cond_init(&audit->progress, &attr);
 	pthread_condattr_destroy(&attr);
-	audit->dir_fd = open(options->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (audit->dir_fd < 0) {
-		r = -errno;
-		goto out;
-	}
 	audit->flood = audit_flood_open();
 	if (!audit->flood) {
 		r = -ENOMEM;
 		goto out;
 	}
-	r = recover(audit, &recovery);
+	take_times(audit, &times);
+	r = audit_tail_open(&audit->file, options, &times, &recovery);
 	if (r < 0)
 		goto out;
+	audit->status.seq = audit->file.seq;
+	audit->status.bytes = audit->file.size_bytes;
 	audit->looked_ns = audit->anchored_ns = ns_of(CLOCK_BOOTTIME);
 	audit->anchored_seq = audit->options.head_seq;
 	sigfillset(&all);	/* signals are for the thread that waits for them */
