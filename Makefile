@@ -38,7 +38,7 @@ obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 TOOL_BIN := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TOOL_SRC)))
 # What a unit test may link of the daemon: the modules that know nothing of libfuse.
-FS_PURE_SRC := $(filter fs/guard.c,$(FS_SRC))
+FS_PURE_SRC := $(filter fs/guard.c fs/control_request.c,$(FS_SRC))
 
 ## all: build wormfs and wormctl (installs what is missing first)
 all: setup-build
@@ -165,9 +165,9 @@ soak: setup-test
 		WORMFS_TEST_OPTIONS=$$t WORMFS_TEST_TIMEOUT=3600 WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration; done
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
-FUZZED := $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c) $(sort $(wildcard lockstore/policy*.c))
+FUZZED := fs/control_request.c $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c))
 FUZZ_SECONDS ?= 600
-## fuzz: libFuzzer on records, dates, control paths and rules, FUZZ_SECONDS=600 each
+## fuzz: libFuzzer on records, dates, control paths, control requests and rules, FUZZ_SECONDS=600 each
 fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \

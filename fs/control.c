@@ -3,6 +3,7 @@
 #include "fs/control.h"
 #include "fs/control_private.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -116,7 +117,7 @@ int control_send(struct client *client, json_t *json)
 
 /* ---- verbs ---- */
 
-static json_t *verb_mount(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_mount(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	json_t *mount;
 	int r = request_mount(client->fs, &mount);
@@ -124,7 +125,7 @@ static json_t *verb_mount(struct client *client, json_t *request, struct inode *
 	return r < 0 ? control_error(r, NULL) : json_pack("{s:b, s:o}", "ok", 1, "mount", mount);
 }
 
-static json_t *verb_explain(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_explain(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	json_t *file;
 	int r = request_explain(client->fs, ino, &file);
@@ -132,7 +133,7 @@ static json_t *verb_explain(struct client *client, json_t *request, struct inode
 	return r < 0 ? control_error(r, NULL) : json_pack("{s:b, s:o}", "ok", 1, "file", file);
 }
 
-static json_t *verb_commit(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_commit(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	int r = lock_commit(client->fs, ino, "asked for");
 
@@ -149,7 +150,7 @@ static json_t *verb_commit(struct client *client, json_t *request, struct inode 
 	return control_error(r, NULL);
 }
 
-static json_t *verb_append(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_append(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	int r = append_make(client->fs, ino, 0);
 
@@ -168,20 +169,17 @@ static json_t *verb_append(struct client *client, json_t *request, struct inode 
 	return control_error(r, NULL);
 }
 
-static json_t *verb_extend(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_extend(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	const char *text = json_string_value(json_object_get(request, "until"));
 	char until[RETENTION_TEXT_BYTES];
 	int64_t until_s;
 	int r;
 
-	if (!text)
-		return control_error(-EINVAL, "\"until\" is missing");
-	r = request_extend(client->fs, ino, text, &until_s);
+	r = request_extend(client->fs, ino, &request->until, &until_s);
 	if (r == -EPERM)
 		return control_error(r, "its retention ends later already: it can only be extended");
 	if (r == -EINVAL)
-		return control_error(r, "not a date or period, out of min and max of this mount, or the file is not locked");
+		return control_error(r, "out of min and max of this mount, or the file is not locked");
 	if (r < 0)
 		return control_error(r, NULL);
 	retention_format_until(until_s, until);
@@ -198,16 +196,13 @@ const char *control_audit_refusal(struct wormfs *fs)
 	return status.error ? "the audit log cannot be written, and without its line this is not done" : NULL;
 }
 
-static json_t *verb_clock_accept(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_clock_accept(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	const char *reason = json_string_value(json_object_get(request, "reason"));
 	char now[RETENTION_TEXT_BYTES];
 	int64_t gained_s;
 	int r;
 
-	if (!reason || !*reason)
-		return control_error(-EINVAL, "\"reason\" is missing: it goes to the audit log");
-	r = timekeeper_accept(client->fs, reason, &gained_s);
+	r = timekeeper_accept(client->fs, request->reason, &gained_s);
 	switch (r) {
 	case 0:
 		log_info("uid %u moved the clock forward by %lld s", client->peer.uid, (long long)gained_s);
@@ -223,14 +218,13 @@ static json_t *verb_clock_accept(struct client *client, json_t *request, struct 
 	return control_error(r, control_audit_refusal(client->fs));
 }
 
-static json_t *verb_sync(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_sync(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	bool closing = !json_is_false(json_object_get(request, "closing"));
 	int r;
 
 	/* What was closed a moment ago is on its way: the kernel lets go of a file after close(2) has returned.
 	 * A mapping that outlives its file does not hold the answer up. */
-	for (int waited_ms = 0; closing && atomic_load(&client->fs->n_closing) > 0 && waited_ms < SYNC_SETTLE_MS; waited_ms += 2)
+	for (int waited_ms = 0; request->closing && atomic_load(&client->fs->n_closing) > 0 && waited_ms < SYNC_SETTLE_MS; waited_ms += 2)
 		usleep(2000);
 	r = committer_flush(client->fs->committer, SYNC_TIMEOUT_MS);
 	(void)audit_flush(client->fs->audit, SYNC_TIMEOUT_MS);	/* the status says when it cannot be written */
@@ -239,7 +233,7 @@ static json_t *verb_sync(struct client *client, json_t *request, struct inode *i
 }
 
 /* Whoever may ask is the user whom the share belongs to, or root: he could reach it without us, were it not covered. */
-static json_t *verb_lower(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_lower(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	client->pass_fd = client->fs->root_fd;
 	return control_ok();
@@ -259,7 +253,7 @@ static int send_progress(void *arg, const struct reindex_stats *so_far)
 	return send_json(client->fd, json_pack("{s:o}", "progress", stats_json(so_far))) < 0;
 }
 
-static json_t *verb_reindex(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_reindex(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	struct reindex_stats stats;
 	int r;
@@ -270,83 +264,75 @@ static json_t *verb_reindex(struct client *client, json_t *request, struct inode
 	return json_pack("{s:b, s:o}", "ok", 1, "stats", stats_json(&stats));
 }
 
-static json_t *verb_policy(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_policy(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	return request_policy(client->fs, request);
+	return request_policy(client->fs, request->from);
 }
 
-static json_t *verb_policy_test(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_policy_test(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	return request_policy_test(client->fs, request);
 }
 
-static json_t *verb_policy_reload(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_policy_reload(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	return request_policy_reload(client->fs, client->peer.uid);
 }
 
-static uint64_t number_of(const json_t *json, const char *name)
-{
-	json_int_t n = json_integer_value(json_object_get(json, name));
-
-	return n > 0 ? (uint64_t)n : 0;
-}
-
 /* The client's word: who may ask this may write the log itself. */
-static json_t *verb_verified(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_verified(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	const json_t *kinds = json_object_get(request, "kinds");
-	const char *below = json_string_value(json_object_get(request, "below"));
-	uint64_t found = 0, errors = number_of(request, "errors");
+	const char *below = request->below ? request->below : "";
 	char text[512] = "";
+	uint64_t found = 0;
 	size_t len = 0;
 
-	if (!json_is_integer(json_object_get(request, "files")))
-		return control_error(-EINVAL, "\"files\" is missing");
 	for (int kind = 0; kind < VERIFY_KINDS; kind++) {
-		uint64_t n = number_of(kinds, verify_kind_name(kind));
+		uint64_t n = request->kinds[kind];
 
 		found += n;
 		if (n && len < sizeof(text))
 			len += (size_t)snprintf(text + len, sizeof(text) - len, ", %s %llu", verify_kind_name(kind), (unsigned long long)n);
 	}
-	trail_note(client->fs, AUDIT_VERIFY, found ? -EBADMSG : errors ? -EIO : 0, "files %llu, bytes %llu, findings %llu, errors %llu%s%s%.1024s",
-		   (unsigned long long)number_of(request, "files"), (unsigned long long)number_of(request, "bytes"),
-		   (unsigned long long)found, (unsigned long long)errors, text, below && *below ? "; below " : "", below ? below : "");
+	trail_note(client->fs, AUDIT_VERIFY, found ? -EBADMSG : request->errors ? -EIO : 0,
+		   "files %llu, bytes %llu, findings %llu, errors %llu%s%s%.1024s", (unsigned long long)request->files,
+		   (unsigned long long)request->bytes, (unsigned long long)found, (unsigned long long)request->errors, text,
+		   *below ? "; below " : "", below);
 	return control_ok();
 }
 
-static const struct verb verbs[] = {
-	{ "mount", false, verb_mount, WHO_ANYBODY },
-	{ "explain", true, verb_explain, WHO_ANYBODY },
-	{ "commit", true, verb_commit, WHO_PRIVILEGED },
-	{ "append", true, verb_append, WHO_PRIVILEGED },
-	{ "extend", true, verb_extend, WHO_PRIVILEGED },
-	{ "clock_accept", false, verb_clock_accept, WHO_PRIVILEGED },
-	{ "sync", false, verb_sync, WHO_ANYBODY },
-	{ "lower", false, verb_lower, WHO_PRIVILEGED },
-	{ "reindex", false, verb_reindex, WHO_PRIVILEGED },
-	{ "policy", false, verb_policy, WHO_PRIVILEGED },
-	{ "policy-test", false, verb_policy_test, WHO_PRIVILEGED },	/* its path need not exist */
-	{ "policy-reload", false, verb_policy_reload, WHO_PRIVILEGED },
-	{ "verified", false, verb_verified, WHO_PRIVILEGED },
+static const struct control_deed deeds[] = {
+	{ CONTROL_MOUNT, verb_mount },
+	{ CONTROL_EXPLAIN, verb_explain },
+	{ CONTROL_COMMIT, verb_commit },
+	{ CONTROL_APPEND, verb_append },
+	{ CONTROL_EXTEND, verb_extend },
+	{ CONTROL_CLOCK_ACCEPT, verb_clock_accept },
+	{ CONTROL_SYNC, verb_sync },
+	{ CONTROL_LOWER, verb_lower },
+	{ CONTROL_REINDEX, verb_reindex },
+	{ CONTROL_POLICY, verb_policy },
+	{ CONTROL_POLICY_TEST, verb_policy_test },
+	{ CONTROL_POLICY_RELOAD, verb_policy_reload },
+	{ CONTROL_VERIFIED, verb_verified },
 	{ 0 },
 };
 
-static const struct verb *const verb_tables[] = { verbs, control_hold_verbs, control_privilege_verbs };
+static const struct control_deed *const deed_tables[] = { deeds, control_hold_deeds, control_privilege_deeds };
 
-static const struct verb *find_verb(const char *name)
+/* NULL: a verb without a deed, which no table of ours has. */
+static control_run run_of(enum control_verb verb)
 {
-	for (size_t t = 0; t < sizeof(verb_tables) / sizeof(verb_tables[0]); t++)
-		for (const struct verb *verb = verb_tables[t]; verb->name; verb++)
-			if (strcmp(verb->name, name) == 0)
-				return verb;
+	for (size_t t = 0; t < sizeof(deed_tables) / sizeof(deed_tables[0]); t++)
+		for (const struct control_deed *deed = deed_tables[t]; deed->run; deed++)
+			if (deed->verb == verb)
+				return deed->run;
 	return NULL;
 }
 
-static bool client_may(const struct client *client, const struct verb *verb)
+static bool client_may(const struct client *client, enum control_verb verb)
 {
-	switch (verb->who) {
+	switch (control_verb_who(verb)) {
 	case WHO_ANYBODY:
 		return true;
 	case WHO_HOLDS:
@@ -359,55 +345,53 @@ static bool client_may(const struct client *client, const struct verb *verb)
 	return client->privileged;
 }
 
-static json_t *run_verb(struct client *client, const struct verb *verb, json_t *request)
+static json_t *run_verb(struct client *client, const struct control_request *request)
 {
-	const char *text = json_string_value(json_object_get(request, "path"));
+	control_run run = run_of(request->verb);
 	struct inode *ino = NULL;
 	json_t *answer;
-	char *path;
-	int r;
+	int r = 0;
 
-	if (!verb->has_path)
-		return verb->run(client, request, NULL);
-	if (!text)
-		return control_error(-EINVAL, "\"path\" is missing");
-	r = control_path_decode(text, &path);
-	if (r < 0)
-		return control_error(r, "\"path\" is not a path below the share");
-	r = inode_walk(client->fs, path, &ino);
-	free(path);
+	if (control_verb_has_file(request->verb))
+		r = inode_walk(client->fs, request->path, &ino);
 	if (r < 0)
 		return control_error(r, NULL);
-	answer = verb->run(client, request, ino);
+	answer = run(client, request, ino);
 	inode_put(client->fs, ino);
 	return answer;
 }
 
+static json_t *answer_request(struct client *client, struct control_request *request)
+{
+	char error[CONTROL_ERROR_BYTES];
+	int r;
+
+	if (!client_may(client, request->verb)) {
+		log_warning("control: uid %u may not ask for '%s', refused", client->peer.uid, control_verb_name(request->verb));
+		return control_error(-EPERM, "only root and the daemon's user may ask that");
+	}
+	r = control_request_check(request, error);
+	return r < 0 ? control_error(r, error) : run_verb(client, request);
+}
+
 static json_t *answer_line(struct client *client, const char *line, size_t len)
 {
-	json_error_t error;
-	const struct verb *verb;
-	json_t *request, *answer;
-	const char *name;
+	struct control_request request;
+	const char *unknown;
+	json_t *answer;
+	int r;
 
-	request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &error);
-	name = json_string_value(json_object_get(request, "verb"));
-	if (!name) {
-		log_warning("control: uid %u sent what is not a request, refused", client->peer.uid);
-		json_decref(request);
-		return control_error(-EINVAL, "not a JSON object with a \"verb\"");
-	}
-	verb = find_verb(name);
-	if (verb && !client_may(client, verb)) {
-		log_warning("control: uid %u may not ask for '%s', refused", client->peer.uid, verb->name);
-		answer = control_error(-EPERM, "only root and the daemon's user may ask that");
-	} else if (verb) {
-		answer = run_verb(client, verb, request);
+	r = control_request_open(line, len, &request, &unknown);
+	if (r == 0) {
+		answer = answer_request(client, &request);
+	} else if (r == -ENOSYS) {
+		log_warning("control: uid %u asked for the unknown verb '%.40s', refused", client->peer.uid, unknown);
+		answer = control_error(r, "there is no such verb");
 	} else {
-		log_warning("control: uid %u asked for the unknown verb '%.40s', refused", client->peer.uid, name);
-		answer = control_error(-ENOSYS, "there is no such verb");
+		log_warning("control: uid %u sent what is not a request, refused", client->peer.uid);
+		answer = control_error(r, "not a JSON object with a \"verb\"");
 	}
-	json_decref(request);
+	control_request_close(&request);
 	return answer;
 }
 
@@ -582,6 +566,8 @@ int control_start(struct wormfs *fs)
 
 	if (!control)
 		return -ENOMEM;
+	for (int verb = 0; verb < CONTROL_VERBS; verb++)
+		assert(run_of(verb));
 	pthread_mutex_init(&control->lock, NULL);
 	pthread_cond_init(&control->gone, NULL);
 	sem_init(&control->places, 0, CONTROL_CLIENTS_MAX);

@@ -10,30 +10,26 @@
 #include "fs/log.h"
 #include "lockstore/control.h"
 
-static json_t *verb_hold(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_hold(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	const char *name = json_string_value(json_object_get(request, "case"));
+	const char *name = request->case_name;
 	int r;
 
-	if (!name)
-		return control_error(-EINVAL, "\"case\" is missing");
 	r = lock_hold(client->fs, ino, name, client->peer.uid);
 	if (r == 0)
 		log_info("uid %u placed hold '%s' on a file", client->peer.uid, name);
 	if (r == -EEXIST)
 		return control_error(r, "it is under this hold already");
 	if (r == -EINVAL)
-		return control_error(r, "it is not locked, or this is no name for a hold");
+		return control_error(r, "it is not locked");
 	return r < 0 ? control_error(r, NULL) : control_ok();
 }
 
-static json_t *verb_release(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_release(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	const char *name = json_string_value(json_object_get(request, "case"));
+	const char *name = request->case_name;
 	int r;
 
-	if (!name)
-		return control_error(-EINVAL, "\"case\" is missing");
 	r = lock_release(client->fs, ino, name);
 	if (r == 0)
 		log_info("uid %u released hold '%s' of a file", client->peer.uid, name);
@@ -52,15 +48,13 @@ static int find_unfinished(void *arg, const struct hold_order *order)
 	return 0;
 }
 
-static json_t *verb_order_new(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_order_new(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	const char *name = json_string_value(json_object_get(request, "case"));
-	const char *reason = json_string_value(json_object_get(request, "reason"));
 	struct wormfs *fs = client->fs;
 	struct hold_order order = {
-		.name = name,
-		.reason = reason ? reason : "",
-		.future = json_is_true(json_object_get(request, "future")),
+		.name = request->case_name,
+		.reason = request->reason ? request->reason : "",
+		.future = request->future,
 		.by = client->peer.uid,
 		.at_s = clock_source_now_s(fs->clock),
 	};
@@ -68,11 +62,9 @@ static json_t *verb_order_new(struct client *client, json_t *request, struct ino
 	int64_t id;
 	int r;
 
-	if (!name)
-		return control_error(-EINVAL, "\"case\" is missing");
 	if (order.future && !fs->has_rules && fs->opt.commit == COMMIT_NEVER)
 		return control_error(-EOPNOTSUPP, "nothing is locked on this mount (commit=never)");
-	r = ledger_orders(fs->ledger, name, find_unfinished, &unfinished);
+	r = ledger_orders(fs->ledger, order.name, find_unfinished, &unfinished);
 	if (r == 0)
 		r = ledger_order_new(fs->ledger, &order, &id);
 	if (r < 0)
@@ -96,13 +88,12 @@ static int copy_order(void *arg, const struct hold_order *order)
 }
 
 /* The order that a request names, if it is the client's own and not decided yet. */
-static int find_order(struct client *client, json_t *request, struct found *found)
+static int find_order(struct client *client, const struct control_request *request, struct found *found)
 {
-	json_int_t id = json_integer_value(json_object_get(request, "order"));
 	int r;
 
 	found->name = NULL;
-	r = id > 0 ? ledger_order_find(client->fs->ledger, id, copy_order, found) : -ENOENT;
+	r = request->order > 0 ? ledger_order_find(client->fs->ledger, request->order, copy_order, found) : -ENOENT;
 	if (r == 0 && (found->order.state != ORDER_LISTED || (found->order.by != client->peer.uid && !client->privileged)))
 		r = -ENOENT;
 	return r;
@@ -122,66 +113,73 @@ static json_t *failed_json(const char *path, int r, const char *what)
 	return json;
 }
 
-/* Decodes the paths and looks at each, before the ledger is locked. Bad ones go into `failed`, and their place is NULL. */
-static int check_paths(struct client *client, const struct found *found, bool release, bool tree, json_t *list, char **paths,
-		       json_t *failed, json_t *have)
+static int note_path(json_t *list, const char *path)
 {
-	const char *text, *what;
-	json_t *item;
-	size_t i;
+	char *encoded;
+	int r = control_path_encode(path, &encoded);
+
+	if (r == 0 && json_array_append_new(list, json_string(encoded)) < 0)
+		r = -ENOMEM;
+	if (r == 0)
+		free(encoded);
+	return r;
+}
+
+/* Looks at each path, before the ledger is locked. Bad ones go into `failed`, and are not among `good`. */
+static int check_paths(struct client *client, const struct found *found, const struct control_request *request, const char **good,
+		       size_t *ret_ngood, json_t *failed, json_t *have)
+{
+	const char *what;
 	int r;
 
-	json_array_foreach(list, i, item) {
-		text = json_string_value(item);
-		r = text ? control_path_decode(text, &paths[i]) : -EINVAL;
-		if (r < 0) {
-			paths[i] = NULL;
-			return r;
-		}
-		r = hold_check_path(client->fs, &found->order, release, paths[i], tree, &what);
-		if (r == 1)
-			json_array_append_new(have, json_string(text));
-		if (r >= 0)
-			continue;
-		json_array_append_new(failed, failed_json(paths[i], r, what));
-		free(paths[i]);
-		paths[i] = NULL;
+	*ret_ngood = 0;
+	for (size_t i = 0; i < request->npaths; i++) {
+		r = hold_check_path(client->fs, &found->order, request->release, request->paths[i], request->tree, &what);
+		if (r < 0)
+			json_array_append_new(failed, failed_json(request->paths[i], r, what));
+		else
+			good[(*ret_ngood)++] = request->paths[i];
+		if (r == 1 && note_path(have, request->paths[i]) < 0)
+			return -ENOMEM;
 	}
 	return 0;
 }
 
-static json_t *verb_order_add(struct client *client, json_t *request, struct inode *ino)
+static int add_paths(struct ledger *ledger, const struct found *found, const char **paths, size_t npaths, bool tree)
 {
-	bool release = json_is_true(json_object_get(request, "release")), tree = json_is_true(json_object_get(request, "tree"));
-	json_t *list = json_object_get(request, "paths"), *failed = json_array(), *have = json_array(), *answer;
+	int r = ledger_begin(ledger);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; r == 0 && i < npaths; i++)
+		r = ledger_order_add(ledger, found->order.id, paths[i], tree);
+	if (r == 0)
+		r = ledger_commit(ledger);
+	else
+		ledger_rollback(ledger);
+	return r;
+}
+
+static json_t *verb_order_add(struct client *client, const struct control_request *request, struct inode *ino)
+{
+	const char **good = calloc(request->npaths + 1, sizeof(*good));
+	json_t *failed = json_array(), *have = json_array(), *answer;
 	struct ledger *ledger = client->fs->ledger;
-	size_t n = json_array_size(list);
-	char **paths = calloc(n + 1, sizeof(*paths));
 	struct found found = { 0 };
-	int r = paths && failed && have ? 0 : -ENOMEM;
+	size_t ngood;
+	int r = good && failed && have ? 0 : -ENOMEM;
 
 	if (r == 0)
 		r = find_order(client, request, &found);
 	if (r == 0)
-		r = check_paths(client, &found, release, tree, list, paths, failed, have);
+		r = check_paths(client, &found, request, good, &ngood, failed, have);
 	if (r == 0)
-		r = ledger_begin(ledger);
-	if (r == 0) {
-		for (size_t i = 0; r == 0 && i < n; i++)
-			r = paths[i] ? ledger_order_add(ledger, found.order.id, paths[i], tree) : 0;
-		if (r == 0)
-			r = ledger_commit(ledger);
-		else
-			ledger_rollback(ledger);
-	}
+		r = add_paths(ledger, &found, good, ngood, request->tree);
 	if (r == 0)
 		answer = json_pack("{s:b, s:O, s:O}", "ok", 1, "failed", failed, "have", have);
 	else
-		answer = control_error(r, r == -ENOENT ? "there is no such order, or it is decided" :
-				       r == -EINVAL ? "\"paths\" has what is no path below the share" : ledger_error(ledger));
-	for (size_t i = 0; paths && i < n; i++)
-		free(paths[i]);
-	free(paths);
+		answer = control_error(r, r == -ENOENT ? "there is no such order, or it is decided" : ledger_error(ledger));
+	free(good);
 	free(found.name);
 	json_decref(failed);
 	json_decref(have);
@@ -199,18 +197,17 @@ static void send_progress(void *arg, const char *phase, uint64_t files)
 	(void)control_send(arg, json_pack("{s:{s:s, s:I}}", "progress", "phase", phase, "files", (json_int_t)files));
 }
 
-static json_t *verb_order_run(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_order_run(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	bool release = json_is_true(json_object_get(request, "release"));
 	struct hold_result result = { 0 };
 	struct found found;
 	int r;
 
 	r = find_order(client, request, &found);
 	if (r == 0)
-		log_info("uid %u orders hold '%s' to be %s", client->peer.uid, found.order.name, release ? "released" : "placed");
+		log_info("uid %u orders hold '%s' to be %s", client->peer.uid, found.order.name, request->release ? "released" : "placed");
 	if (r == 0)
-		r = hold_run(client->fs, found.order.id, release, send_failed, send_progress, client, &result);
+		r = hold_run(client->fs, found.order.id, request->release, send_failed, send_progress, client, &result);
 	free(found.name);
 	switch (r) {
 	case 0:
@@ -227,7 +224,7 @@ static json_t *verb_order_run(struct client *client, json_t *request, struct ino
 	return control_error(r, control_audit_refusal(client->fs) ? control_audit_refusal(client->fs) : ledger_error(client->fs->ledger));
 }
 
-static json_t *verb_order_drop(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_order_drop(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	struct found found;
 	int r;
@@ -239,12 +236,12 @@ static json_t *verb_order_drop(struct client *client, json_t *request, struct in
 	return r < 0 ? control_error(r, r == -ENOENT ? "there is no such order, or it is decided" : NULL) : control_ok();
 }
 
-const struct verb control_hold_verbs[] = {
-	{ "hold", true, verb_hold, WHO_HOLDS },
-	{ "release", true, verb_release, WHO_HOLDS },
-	{ "order-new", false, verb_order_new, WHO_HOLDS },
-	{ "order-add", false, verb_order_add, WHO_HOLDS },
-	{ "order-run", false, verb_order_run, WHO_HOLDS },
-	{ "order-drop", false, verb_order_drop, WHO_HOLDS },
+const struct control_deed control_hold_deeds[] = {
+	{ CONTROL_HOLD, verb_hold },
+	{ CONTROL_RELEASE, verb_release },
+	{ CONTROL_ORDER_NEW, verb_order_new },
+	{ CONTROL_ORDER_ADD, verb_order_add },
+	{ CONTROL_ORDER_RUN, verb_order_run },
+	{ CONTROL_ORDER_DROP, verb_order_drop },
 	{ 0 },
 };

@@ -4,6 +4,7 @@
 
 #include <jansson.h>
 
+#include "fs/control_request.h"
 #include "fs/inode.h"
 #include "fs/role.h"
 #include "fs/wormfs.h"
@@ -18,18 +19,11 @@ struct client {
 	struct client *next;
 };
 
-enum verb_who {
-	WHO_ANYBODY,		/* who may connect at all: root, the daemon's own user, who has a role */
-	WHO_PRIVILEGED,		/* root and the daemon's own user */
-	WHO_HOLDS,		/* and hold_role */
-	WHO_APPROVES,		/* and whom -o approve names */
-};
-
-struct verb {
-	const char *name;
-	bool has_path;
-	json_t *(*run)(struct client *client, json_t *request, struct inode *ino);
-	enum verb_who who;
+/* What a verb does, when it is allowed and its arguments are right. `ino`: of its path, for verbs that have a file. */
+typedef json_t *(*control_run)(struct client *client, const struct control_request *request, struct inode *ino);
+struct control_deed {
+	enum control_verb verb;
+	control_run run;	/* NULL: the end of the table */
 };
 
 json_t *control_ok(void);
@@ -41,7 +35,6 @@ int control_send(struct client *client, json_t *json);
 /* Why a privileged request failed, when it is that nobody could have proved it; else NULL. */
 const char *control_audit_refusal(struct wormfs *fs);
 
-/* The last one has no name. */
-extern const struct verb control_hold_verbs[], control_privilege_verbs[];
+extern const struct control_deed control_hold_deeds[], control_privilege_deeds[];
 
 #endif

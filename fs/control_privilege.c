@@ -15,29 +15,11 @@
 
 #define WHO_BYTES 96
 
+_Static_assert(CONTROL_REASON_MAX_BYTES <= APPROVAL_REASON_MAX_BYTES, "a reason that is taken can wait for approval");
+
 static json_t *refusal(struct client *client, int r, const char *what)
 {
 	return control_error(r, what ? what : control_audit_refusal(client->fs));
-}
-
-/* "reason" of a request; NULL: missing, empty or too long. */
-static const char *reason_of(json_t *request)
-{
-	const char *reason = json_string_value(json_object_get(request, "reason"));
-
-	return reason && *reason && strlen(reason) <= APPROVAL_REASON_MAX_BYTES ? reason : NULL;
-}
-
-/* A date, or a period from now. */
-static int until_of(struct wormfs *fs, json_t *request, int64_t *ret_until_s)
-{
-	const char *text = json_string_value(json_object_get(request, "until"));
-	struct retention retention;
-
-	if (!text || retention_parse(text, &retention) < 0)
-		return -EINVAL;
-	*ret_until_s = retention_until(&retention, clock_source_now_s(fs->clock));
-	return 0;
 }
 
 static json_t *time_json(int64_t t_s)
@@ -77,78 +59,47 @@ static json_t *wait_for_approval(struct client *client, struct inode *ino, const
 	return json_pack("{s:b, s:I, s:o}", "ok", 1, "pending", (json_int_t)id, "expires", time_json(approval.expires_s));
 }
 
-/* Every verb here has one: it was decoded once already. */
-static char *path_of(json_t *request)
+static json_t *verb_delete(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	char *path = NULL;
-
-	(void)control_path_decode(json_string_value(json_object_get(request, "path")), &path);
-	return path;
-}
-
-static json_t *verb_delete(struct client *client, json_t *request, struct inode *ino)
-{
-	const char *reason = reason_of(request), *what = NULL;
-	char who[WHO_BYTES], *path = path_of(request);
-	json_t *answer;
-	int r;
-
-	if (!reason || !path) {
-		free(path);
-		return control_error(-EINVAL, "\"reason\" is missing, or longer than 1024 bytes");
-	}
-	if (!role_is_empty(client->fs->approve)) {
-		answer = wait_for_approval(client, ino, path, "delete", NULL, reason);
-	} else {
-		snprintf(who, sizeof(who), "uid %u", client->peer.uid);
-		r = privilege_delete(client->fs, ino, path, reason, who, &what);
-		if (r == 0)
-			log_info("uid %u deleted a locked file: %s", client->peer.uid, reason);
-		answer = r < 0 ? refusal(client, r, what) : control_ok();
-	}
-	free(path);
-	return answer;
-}
-
-static json_t *shortened(struct client *client, int r, int64_t until_s, const char *what)
-{
-	return r < 0 ? refusal(client, r, what) : json_pack("{s:b, s:o}", "ok", 1, "until", time_json(until_s));
-}
-
-static json_t *verb_shorten(struct client *client, json_t *request, struct inode *ino)
-{
-	const char *reason = reason_of(request), *what = NULL;
-	char who[WHO_BYTES], *path = path_of(request);
-	json_t *answer;
-	int64_t until_s;
-	int r;
-
-	if (!reason || !path)
-		answer = control_error(-EINVAL, "\"reason\" is missing, or longer than 1024 bytes");
-	else if (until_of(client->fs, request, &until_s) < 0)
-		answer = control_error(-EINVAL, "\"until\" is no date and no period");
-	else if (!role_is_empty(client->fs->approve))
-		answer = wait_for_approval(client, ino, path, "shorten", &until_s, reason);
-	else {
-		snprintf(who, sizeof(who), "uid %u", client->peer.uid);
-		r = privilege_shorten(client->fs, ino, until_s, reason, who, &what);
-		if (r == 0)
-			log_info("uid %u shortened the retention of a file: %s", client->peer.uid, reason);
-		answer = shortened(client, r, until_s, what);
-	}
-	free(path);
-	return answer;
-}
-
-static json_t *verb_expire(struct client *client, json_t *request, struct inode *ino)
-{
-	char who[WHO_BYTES], *path = path_of(request);
 	const char *what = NULL;
+	char who[WHO_BYTES];
+	int r;
+
+	if (!role_is_empty(client->fs->approve))
+		return wait_for_approval(client, ino, request->path, "delete", NULL, request->reason);
+	snprintf(who, sizeof(who), "uid %u", client->peer.uid);
+	r = privilege_delete(client->fs, ino, request->path, request->reason, who, &what);
+	if (r < 0)
+		return refusal(client, r, what);
+	log_info("uid %u deleted a locked file: %s", client->peer.uid, request->reason);
+	return control_ok();
+}
+
+static json_t *verb_shorten(struct client *client, const struct control_request *request, struct inode *ino)
+{
+	int64_t until_s = retention_until(&request->until, clock_source_now_s(client->fs->clock));
+	const char *what = NULL;
+	char who[WHO_BYTES];
+	int r;
+
+	if (!role_is_empty(client->fs->approve))
+		return wait_for_approval(client, ino, request->path, "shorten", &until_s, request->reason);
+	snprintf(who, sizeof(who), "uid %u", client->peer.uid);
+	r = privilege_shorten(client->fs, ino, until_s, request->reason, who, &what);
+	if (r < 0)
+		return refusal(client, r, what);
+	log_info("uid %u shortened the retention of a file: %s", client->peer.uid, request->reason);
+	return json_pack("{s:b, s:o}", "ok", 1, "until", time_json(until_s));
+}
+
+static json_t *verb_expire(struct client *client, const struct control_request *request, struct inode *ino)
+{
+	const char *what = NULL;
+	char who[WHO_BYTES];
 	int r;
 
 	snprintf(who, sizeof(who), "uid %u", client->peer.uid);
-	r = path ? privilege_expire(client->fs, ino, path, who, &what) : -ENOMEM;
-	free(path);
+	r = privilege_expire(client->fs, ino, request->path, who, &what);
 	return r < 0 ? refusal(client, r, what) : control_ok();
 }
 
@@ -177,7 +128,7 @@ static int add_approval(void *arg, const struct approval *a)
 	return json_array_append_new(list->list, row) < 0 ? -ENOMEM : 0;
 }
 
-static json_t *verb_requests(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_requests(struct client *client, const struct control_request *request, struct inode *ino)
 {
 	struct approval_list list = { .fs = client->fs, .list = json_array(), .now_s = clock_source_now_s(client->fs->clock) };
 	int r;
@@ -237,25 +188,24 @@ static int approve_one(void *arg, const struct approval *a)
 	return 0;
 }
 
-static json_t *verb_approve(struct client *client, json_t *request, struct inode *ino)
+static json_t *verb_approve(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	json_int_t id = json_integer_value(json_object_get(request, "id"));
 	struct approving approving = { .client = client };
 	int r;
 
 	if (!role_has(client->fs->approve, &client->peer))	/* root is no exception: it is who asks */
 		return control_error(-EPERM, "only whom the mount's approve option names may approve");
-	r = id > 0 ? ledger_approvals(client->fs->ledger, id, approve_one, &approving) : -ENOENT;
+	r = request->id > 0 ? ledger_approvals(client->fs->ledger, request->id, approve_one, &approving) : -ENOENT;
 	if (r < 0)
 		return control_error(r, r == -ENOENT ? "there is no such request" : ledger_error(client->fs->ledger));
 	return approving.answer;
 }
 
-const struct verb control_privilege_verbs[] = {
-	{ "delete", true, verb_delete, WHO_PRIVILEGED },
-	{ "shorten", true, verb_shorten, WHO_PRIVILEGED },
-	{ "expire", true, verb_expire, WHO_PRIVILEGED },
-	{ "requests", false, verb_requests, WHO_APPROVES },
-	{ "approve", false, verb_approve, WHO_APPROVES },
+const struct control_deed control_privilege_deeds[] = {
+	{ CONTROL_DELETE, verb_delete },
+	{ CONTROL_SHORTEN, verb_shorten },
+	{ CONTROL_EXPIRE, verb_expire },
+	{ CONTROL_REQUESTS, verb_requests },
+	{ CONTROL_APPROVE, verb_approve },
 	{ 0 },
 };

@@ -494,13 +494,7 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 	return text ? 0 : -ENOMEM;
 }
 
-int request_extend(struct wormfs *fs, struct inode *ino, const char *text, int64_t *ret_until_s)
+int request_extend(struct wormfs *fs, struct inode *ino, const struct retention *until, int64_t *ret_until_s)
 {
-	struct retention retention;
-	int r;
-
-	r = retention_parse(text, &retention);
-	if (r < 0)
-		return r;
-	return lock_extend(fs, ino, retention_until(&retention, clock_source_now_s(fs->clock)), ret_until_s);
+	return lock_extend(fs, ino, retention_until(until, clock_source_now_s(fs->clock)), ret_until_s);
 }

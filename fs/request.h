@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "fs/control_request.h"
 #include "fs/inode.h"
 #include "fs/wormfs.h"
 
@@ -15,11 +16,11 @@ int request_mount(struct wormfs *fs, json_t **ret_json);
 int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, char **ret_value);
 
 /* user.worm.until and the verb "extend": a date, or a period from now. */
-int request_extend(struct wormfs *fs, struct inode *ino, const char *text, int64_t *ret_until_s);
+int request_extend(struct wormfs *fs, struct inode *ino, const struct retention *until, int64_t *ret_until_s);
 
 /* The verbs "policy", "policy-test" and "policy-reload" of the control socket, in fs/request_policy.c: the answer, or NULL: out of memory. */
-json_t *request_policy(struct wormfs *fs, json_t *request);
-json_t *request_policy_test(struct wormfs *fs, json_t *request);
+json_t *request_policy(struct wormfs *fs, uint64_t from);
+json_t *request_policy_test(struct wormfs *fs, const struct control_request *request);
 json_t *request_policy_reload(struct wormfs *fs, uid_t by);
 
 #endif

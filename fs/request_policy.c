@@ -29,10 +29,9 @@ static int policy_of_mount(struct wormfs *fs, struct policy **ret_policy)
 	return *ret_policy ? 0 : policy_parse("mount options", "", 0, &fs->mount_rule.set, ret_policy, &error);
 }
 
-json_t *request_policy(struct wormfs *fs, json_t *request)
+json_t *request_policy(struct wormfs *fs, uint64_t from)
 {
-	json_int_t from = json_integer_value(json_object_get(request, "from"));
-	size_t i = from > 0 ? from : 0, bytes = 0, count;
+	size_t i = from, bytes = 0, count;
 	json_t *rules = json_array(), *answer;
 	struct policy *policy;
 	int r;
@@ -75,9 +74,8 @@ static ssize_t lower_attribute(void *arg, const char *name, void *buf, size_t si
 }
 
 /* What the file is, if it is there; what the request says instead. */
-static int fill_file(struct wormfs *fs, json_t *request, struct inode *ino, struct policy_file *file)
+static int fill_file(struct wormfs *fs, const struct control_request *request, struct inode *ino, struct policy_file *file)
 {
-	const json_t *uid = json_object_get(request, "uid"), *gid = json_object_get(request, "gid"), *size = json_object_get(request, "size");
 	int64_t btime_ns;
 	struct stat st;
 	int fd, r = 0;
@@ -93,34 +91,28 @@ static int fill_file(struct wormfs *fs, json_t *request, struct inode *ino, stru
 		file->size_bytes = st.st_size;
 		file->has_size = true;
 	}
-	if (uid)
-		file->uid = json_integer_value(uid);
-	if (gid)
-		file->gid = json_integer_value(gid);
-	if (size) {
-		file->size_bytes = json_integer_value(size);
+	if (request->has_uid)
+		file->uid = request->uid;
+	if (request->has_gid)
+		file->gid = request->gid;
+	if (request->has_size) {
+		file->size_bytes = request->size_bytes;
 		file->has_size = true;
 	}
 	return 0;
 }
 
-json_t *request_policy_test(struct wormfs *fs, json_t *request)
+json_t *request_policy_test(struct wormfs *fs, const struct control_request *request)
 {
-	const char *text = json_string_value(json_object_get(request, "path"));
 	struct attribute_source source = { .fs = fs };
 	struct policy_file file = { 0 };
 	struct policy *policy = NULL;
 	json_t *test = NULL;
-	char *path = NULL;
 	int r;
 
-	r = text ? control_path_decode(text, &path) : -EINVAL;
-	if (r < 0)
-		return refuse(r, "\"path\" is not a path below the share");
-	r = inode_walk(fs, path, &source.ino);
+	r = inode_walk(fs, request->path, &source.ino);
 	if (r == 0 && !S_ISREG(source.ino->type)) {
 		inode_put(fs, source.ino);
-		free(path);
 		return refuse(-EINVAL, "it is no regular file: rules are for files; name one, which need not exist");
 	}
 	if (r == -ENOENT || r == -ENOTDIR)
@@ -130,13 +122,12 @@ json_t *request_policy_test(struct wormfs *fs, json_t *request)
 	if (r == 0)
 		r = policy_of_mount(fs, &policy);
 	if (r == 0) {
-		file.path = path;
+		file.path = request->path;
 		file.xattr = source.ino ? lower_attribute : NULL;
 		file.xattr_arg = &source;
 		r = policy_test_json(policy, &file, clock_source_now_s(fs->clock), &test);
 	}
 	policy_put(policy);
-	free(path);
 	if (r < 0) {
 		inode_put(fs, source.ino);
 		return refuse(r, NULL);

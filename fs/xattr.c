@@ -78,8 +78,8 @@ void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t siz
 static int set_worm(struct wormfs *fs, struct inode *ino, pid_t pid, const char *name, const char *value, size_t size)
 {
 	char text[RETENTION_TEXT_BYTES * 2];
+	struct retention until;
 	int64_t until_s;
-	int r;
 
 	name += strlen(XATTR_WORM_PREFIX);
 	if (strcmp(name, "commit") == 0)
@@ -92,8 +92,7 @@ static int set_worm(struct wormfs *fs, struct inode *ino, pid_t pid, const char 
 		return -EINVAL;
 	memcpy(text, value, size);
 	text[size] = '\0';
-	r = request_extend(fs, ino, text, &until_s);
-	return r;
+	return retention_parse(text, &until) < 0 ? -EINVAL : request_extend(fs, ino, &until, &until_s);
 }
 
 /* One place for set and remove: the guard, the change, and the writers' stamps around it. */

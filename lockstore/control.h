@@ -63,7 +63,8 @@
  *      {"verb":"policy-reload"}                      answer has "file", "count", and "open": files that keep the old rules
  *      {"verb":"verified","files":N,"bytes":N,"errors":N,"kinds":{NAME:N,...},"below":P}  a line "verify" in the audit log; kinds:
  *                           findings, by verify_kind_name()
- *    "by": the peer's uid is taken from the socket, never from the request.
+ *    "by": the peer's uid is taken from the socket, never from the request. Arguments have the types of the table in
+ *    fs/control_request.c, and all are checked before anything is done (EINVAL); those that no verb has are not looked at.
  *    P is relative to the share's root, "" is the root itself; bytes outside 0x21-0x7e and '%' itself are
  *    written %XX (control_path_encode).
  *
