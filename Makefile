@@ -18,7 +18,7 @@ PKG_CONFIG_PATH := $(CURDIR)/build/libfuse/lib/pkgconfig:$(PKG_CONFIG_PATH)
 endif
 
 .DEFAULT_GOAL := all
-PACKAGES_STORE := sqlite3 libcrypto jansson inih
+PACKAGES_STORE := sqlite3 libcrypto jansson inih libcurl
 PACKAGES_FS := fuse3 $(PACKAGES_STORE)
 pkg = $(shell PKG_CONFIG_PATH='$(PKG_CONFIG_PATH)' pkg-config $(1) $(2))
 
@@ -27,7 +27,7 @@ OUR_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=
 	-fno-strict-aliasing -fstack-protector-strong -D_FORTIFY_SOURCE=2 -pthread -MMD -MP
 OUR_LDFLAGS = -pthread -Wl,-z,relro,-z,now
 
-STORE_SRC := $(sort $(wildcard lockstore/*.c))
+STORE_SRC := $(sort $(wildcard lockstore/*.c lockstore/upstream/*.c))
 CTL_SRC := $(sort $(wildcard lockstore/wormctl/*.c))
 FS_SRC := $(sort $(wildcard fs/*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
@@ -165,9 +165,10 @@ soak: setup-test
 		WORMFS_TEST_OPTIONS=$$t WORMFS_TEST_TIMEOUT=3600 WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration; done
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
-FUZZED := fs/control_request.c $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c))
+FUZZED := fs/control_request.c $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c)) \
+	$(addprefix lockstore/upstream/,reply.c endpoint.c)
 FUZZ_SECONDS ?= 600
-## fuzz: libFuzzer on records, dates, control paths, control requests and rules, FUZZ_SECONDS=600 each
+## fuzz: libFuzzer on records, dates, control paths, control requests, rules and replies of a cluster, FUZZ_SECONDS=600 each
 fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \
