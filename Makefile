@@ -20,6 +20,7 @@ endif
 .DEFAULT_GOAL := all
 PACKAGES_STORE := sqlite3 libcrypto jansson inih libcurl
 PACKAGES_FS := fuse3 $(PACKAGES_STORE)
+PACKAGES_HTTP := libmicrohttpd gnutls libcrypto jansson
 pkg = $(shell PKG_CONFIG_PATH='$(PKG_CONFIG_PATH)' pkg-config $(1) $(2))
 
 OUR_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -DWORMFS_VERSION='"$(VERSION)"' -I. \
@@ -30,9 +31,11 @@ OUR_LDFLAGS = -pthread -Wl,-z,relro,-z,now
 STORE_SRC := $(sort $(wildcard lockstore/*.c lockstore/upstream/*.c))
 CTL_SRC := $(sort $(wildcard lockstore/wormctl/*.c))
 FS_SRC := $(sort $(wildcard fs/*.c))
+# What the mocks share: mockarchive/http_*.c. Nothing of it is in wormfs.
+HTTP_SRC := $(sort $(wildcard mockarchive/http_*.c))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 TOOL_SRC := $(sort $(wildcard tests/integration/tools/*.c) tests/bench/fsbench.c)
-ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c
+ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(HTTP_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
@@ -53,6 +56,10 @@ $(BUILD)/libwormstore.a: $(call obj,$(STORE_SRC))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
+$(BUILD)/libwormhttp.a: $(call obj,$(HTTP_SRC))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
 $(BUILD)/wormfs: $(call obj,$(FS_SRC)) $(BUILD)/libwormstore.a
 	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_FS)) $(LDFLAGS)
 
@@ -63,13 +70,18 @@ $(BUILD)/obj/fs/%.o: fs/%.c
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_FS)) $(CFLAGS) -c -o $@ $<
 
+$(BUILD)/obj/mockarchive/%.o: mockarchive/%.c
+	@mkdir -p $(@D)
+	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_HTTP)) $(CFLAGS) -c -o $@ $<
+
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_STORE)) $(CFLAGS) -c -o $@ $<
 
-$(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(FS_PURE_SRC)) $(BUILD)/libwormstore.a
+$(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(FS_PURE_SRC)) $(BUILD)/libwormstore.a $(BUILD)/libwormhttp.a
 	@mkdir -p $(@D)
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ -lcmocka $(call pkg,--libs,$(PACKAGES_STORE)) $(LDFLAGS)
+	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ -lcmocka $(call pkg,--libs,$(PACKAGES_STORE)) \
+		-Wl,--as-needed $(call pkg,--libs,$(PACKAGES_HTTP)) $(LDFLAGS)
 
 # Not with the builder's CFLAGS: a sanitizer looks at wormfs, not at what tests it.
 $(TOOL_BIN): $(BUILD)/tests/%:

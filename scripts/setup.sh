@@ -19,7 +19,7 @@ export LC_ALL=C
 unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS DESTDIR MAKEFLAGS PKG_CONFIG_PATH APT_CONFIG
 
 build=(gcc g++ make pkg-config fuse3 libfuse3-dev libsqlite3-dev libssl-dev
-	libcurl4-openssl-dev libjansson-dev libinih-dev attr
+	libcurl4-openssl-dev libjansson-dev libinih-dev attr libmicrohttpd-dev libgnutls28-dev
 	meson ninja-build dpkg-dev liburing-dev libnuma-dev)	# this line and g++: to build libfuse
 test=(libcmocka-dev python3-pytest clang shellcheck strace openssl
 	e2fsprogs xfsprogs btrfs-progs util-linux iproute2 attr acl libcap2-bin
