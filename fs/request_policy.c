@@ -54,25 +54,6 @@ json_t *request_policy(struct wormfs *fs, uint64_t from)
 	return answer;
 }
 
-struct attribute_source {
-	struct wormfs *fs;
-	struct inode *ino;
-};
-
-static ssize_t lower_attribute(void *arg, const char *name, void *buf, size_t size_bytes)
-{
-	struct attribute_source *source = arg;
-	ssize_t n;
-	int fd;
-
-	fd = descriptor_get(source->fs, source->ino);
-	if (fd < 0)
-		return fd;
-	n = lower_getxattr(fd, name, buf, size_bytes);
-	descriptor_put(source->fs, source->ino, fd);
-	return n;
-}
-
 /* What the file is, if it is there; what the request says instead. */
 static int fill_file(struct wormfs *fs, const struct control_request *request, struct inode *ino, struct policy_file *file)
 {
@@ -104,7 +85,7 @@ static int fill_file(struct wormfs *fs, const struct control_request *request, s
 
 json_t *request_policy_test(struct wormfs *fs, const struct control_request *request)
 {
-	struct attribute_source source = { .fs = fs };
+	struct rule_attribute_of source = { .fs = fs };
 	struct policy_file file = { 0 };
 	struct policy *policy = NULL;
 	json_t *test = NULL;
@@ -123,7 +104,7 @@ json_t *request_policy_test(struct wormfs *fs, const struct control_request *req
 		r = policy_of_mount(fs, &policy);
 	if (r == 0) {
 		file.path = request->path;
-		file.xattr = source.ino ? lower_attribute : NULL;
+		file.xattr = source.ino ? rule_attribute : NULL;
 		file.xattr_arg = &source;
 		r = policy_test_json(policy, &file, clock_source_now_s(fs->clock), &test);
 	}

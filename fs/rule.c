@@ -100,14 +100,9 @@ void rule_drop_locked(struct inode *ino)
 	ino->policy = NULL;
 }
 
-struct lower_file {
-	struct wormfs *fs;
-	struct inode *ino;
-};
-
-static ssize_t lower_attribute(void *arg, const char *name, void *buf, size_t size_bytes)
+ssize_t rule_attribute(void *arg, const char *name, void *buf, size_t size_bytes)
 {
-	struct lower_file *file = arg;
+	struct rule_attribute_of *file = arg;
 	ssize_t n;
 	int fd;
 
@@ -121,8 +116,8 @@ static ssize_t lower_attribute(void *arg, const char *name, void *buf, size_t si
 
 int rule_decide_locked(struct wormfs *fs, struct inode *ino, const struct stat *st, const struct policy_rule **ret_rule)
 {
-	struct lower_file lower = { fs, ino };
-	struct policy_file file = { .has_size = true, .xattr = lower_attribute, .xattr_arg = &lower };
+	struct rule_attribute_of lower = { fs, ino };
+	struct policy_file file = { .has_size = true, .xattr = rule_attribute, .xattr_arg = &lower };
 	char *path = NULL;
 	struct stat own;
 	int64_t btime_ns;

@@ -62,6 +62,13 @@ static inline void rule_forget_if_idle_locked(struct inode *ino)
 		rule_drop_locked(ino);
 }
 
+/* For struct policy_file: attributes of the lower file. */
+struct rule_attribute_of {
+	struct wormfs *fs;
+	struct inode *ino;
+};
+ssize_t rule_attribute(void *arg, const char *name, void *buf, size_t size_bytes);
+
 /* Do the mount options or a rule lock in compliance mode? */
 bool rule_has_compliance(struct wormfs *fs);
 
