@@ -103,33 +103,44 @@ static int hold_names(struct wormfs *fs, struct inode *ino, const struct view *v
 	return r;
 }
 
+struct digest_view {
+	const char *state;		/* NULL: not locked */
+	char text[SHA256_TEXT_BYTES];	/* "": there is none */
+};
+
 static int take_digest(void *arg, const struct ledger_row *row)
 {
-	if (!row->sha256)
-		return -ENODATA;
-	sha256_format(row->sha256, arg);
+	struct digest_view *digest = arg;
+
+	if (row->sha256)
+		sha256_format(row->sha256, digest->text);
+	digest->state = row->sha256 ? "taken" : row->no_digest ? "off by its rule" : "pending";
 	return 0;
 }
 
-/* -ENODATA: not locked, or not taken yet. */
-static int digest_text(struct wormfs *fs, struct inode *ino, const struct view *v, char ret_text[SHA256_TEXT_BYTES])
+/* -errno: the ledger does not answer. */
+static int look_at_digest(struct wormfs *fs, struct inode *ino, const struct view *v, struct digest_view *ret)
 {
+	struct policy_settings set;
 	struct file_key key;
 	int r;
 
+	*ret = (struct digest_view){ 0 };
 	if (!v->has_record)
-		return -ENODATA;
+		return 0;
+	ret->state = "pending";
 	r = inode_key(fs, ino, &key);
 	if (r == 0)
-		r = ledger_find(fs->ledger, &key, take_digest, ret_text);
-	return r == -ENOENT ? -ENODATA : r;
-}
-
-static json_t *digest_or_null(struct wormfs *fs, struct inode *ino, const struct view *v)
-{
-	char text[SHA256_TEXT_BYTES];
-
-	return digest_text(fs, ino, v, text) == 0 ? json_string(text) : json_null();
+		r = ledger_find(fs->ledger, &key, take_digest, ret);
+	if ((r < 0 && r != -ENOENT) || strcmp(ret->state, "pending") != 0)
+		return r;
+	/* The worker has not come to it: what will it do? */
+	rule_bounds(fs, v->rec.rule, &set);
+	if (v->rec.rule && !set.digest)
+		ret->state = "off by its rule";
+	else if (!fs->opt.digest)
+		ret->state = "off on this mount";
+	return 0;
 }
 
 static char *text_of_time(int64_t t_s)
@@ -213,6 +224,7 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 {
 	char *path = NULL, *encoded = NULL;
 	json_t *holds, *json;
+	struct digest_view digest;
 	int64_t btime_ns;
 	struct stat st = { 0 };
 	struct view v;
@@ -235,13 +247,14 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 		json_decref(holds);
 		return r;
 	}
-	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o}",
+	(void)look_at_digest(fs, ino, &v, &digest);	/* "pending", when the ledger does not answer */
+	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s?, s:s?, s:o, s:o, s:o}",
 			 "path", encoded, "state", state_text(&v), "why", explain_state(fs, &v),
 			 "until", time_or_null(v.has_record, v.rec.until_s),
 			 "mode", v.has_record ? json_string(worm_mode_name(v.rec.mode)) : json_null(), "holds", holds,
 			 "committed", time_or_null(v.has_record, v.rec.committed_s),
 			 "serial", v.has_record ? json_integer(v.rec.serial) : json_null(), "size", (json_int_t)st.st_size,
-			 "rule", v.has_record ? rule_json(fs, v.rec.rule) : json_null(), "sha256", digest_or_null(fs, ino, &v),
+			 "rule", v.has_record ? rule_json(fs, v.rec.rule) : json_null(), "sha256", *digest.text ? digest.text : NULL, "digest", digest.state,
 			 "refused", verdicts(v.state, S_ISDIR(ino->type), true), "allowed", verdicts(v.state, S_ISDIR(ino->type), false),
 			 "suspect", v.suspect ? json_string("size or time differs from its record: it was changed below the mount") : json_null());
 	free(encoded);
@@ -453,7 +466,8 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 {
 	json_t *json = NULL;
 	struct view v;
-	char *text = NULL, number[32], digest[SHA256_TEXT_BYTES];
+	char *text = NULL, number[32];
+	struct digest_view digest;
 	int r;
 
 	if (strcmp(name, "explain") == 0) {
@@ -481,10 +495,10 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 	} else if (strcmp(name, "rule") == 0) {
 		text = rule_name(fs, v.rec.rule);
 	} else if (strcmp(name, "sha256") == 0) {
-		r = digest_text(fs, ino, &v, digest);
-		if (r < 0)
-			return r;
-		text = strdup(digest);
+		r = look_at_digest(fs, ino, &v, &digest);
+		if (r < 0 || !*digest.text)
+			return r < 0 ? r : -ENODATA;
+		text = strdup(digest.text);
 	} else if (strcmp(name, "holds") == 0) {
 		return holds_text(fs, ino, &v, ret_value);
 	} else {

@@ -83,7 +83,7 @@
  *    "locked":N,"refused":{op:N,...},"digest":{"enabled":bool,"pending":N,"done":N,"failed":N},"problems":[text,...]}       numbers since mount; problems: what needs a person
  * user.worm.explain:
  *   {"path":P,"state","why":sentence,"until":null|text,"mode":null|text,"holds":[...],"committed":null|text,
- *    "serial":null|N,"size":N,"rule":null|text,"sha256":null|text,"refused":[operation names],"allowed":[operation names],
+ *    "serial":null|N,"size":N,"rule":null|text,"sha256":null|text,"digest":null|"taken|pending|off by its rule|off on this mount","refused":[operation names],"allowed":[operation names],
  *    "suspect":null|sentence}
  */
 #ifndef WORMFS_CONTROL_H

@@ -52,7 +52,8 @@ struct ledger_row {
 	gid_t gid;
 	uint32_t holds;		/* number of names in the ledger (rec.holds is the file's own count) */
 	const char *rule;	/* name of the rule; "" = mount options; NULL in ledger_put(): as it was */
-	const uint8_t *sha256;	/* 32 bytes, or NULL while it is pending */
+	const uint8_t *sha256;	/* 32 bytes, or NULL while it is pending, or for good: */
+	bool no_digest;		/* none is wanted (ledger_digest_set()); not for ledger_put() */
 	/* ledger_put() and committer_put() only: holds that come with the lock (-o hold=CASE, its rule, orders for what comes),
 	 * '\n' between their names, added in the same transaction when the file does not have them yet (at committed_s,
 	 * by whoever gave the order, else uid 0); NULL: none. */

@@ -109,6 +109,7 @@ static int page_add(struct page *page, sqlite3_stmt *stmt)
 			.uid = (uid_t)sqlite3_column_int64(stmt, 11),
 			.gid = (gid_t)sqlite3_column_int64(stmt, 12),
 			.holds = (uint32_t)sqlite3_column_int64(stmt, 13),
+			.no_digest = !sha_len && sqlite3_column_type(stmt, 15) != SQLITE_NULL,
 		},
 		.sha256_at = SIZE_MAX,
 	};

@@ -25,6 +25,7 @@ struct known {
 	struct lock_record rec;		/* with both: the stricter of the two */
 	char rule[256];
 	char sha256[SHA256_TEXT_BYTES];	/* "": not known */
+	bool no_digest;			/* and never will be */
 	json_t *holds;
 };
 
@@ -106,6 +107,7 @@ static int on_row(void *arg, const struct ledger_row *row)
 	snprintf(known->rule, sizeof(known->rule), "%s", row->rule ? row->rule : "");
 	if (row->sha256)
 		sha256_format(row->sha256, known->sha256);
+	known->no_digest = row->no_digest;
 	known->has_row = true;
 	return 0;
 }
@@ -191,6 +193,7 @@ static json_t *describe_locked(const struct known *known, const struct target *t
 	json_object_set_new(file, "rule", !known->has_row ? json_null() :
 			    json_text(*known->rule ? known->rule : "mount options"));
 	json_object_set_new(file, "sha256", *known->sha256 ? json_string(known->sha256) : json_null());
+	json_object_set_new(file, "digest", json_string(*known->sha256 ? "taken" : known->no_digest ? "off by its rule" : "pending"));
 	json_object_set_new(file, "suspect", suspect ? json_text(suspect) : json_null());
 	return file;
 }
@@ -247,6 +250,8 @@ out:
 		return r;
 	if (!json_object_get(file, "sha256"))
 		json_object_set_new(file, "sha256", json_null());
+	if (!json_object_get(file, "digest"))
+		json_object_set_new(file, "digest", json_null());
 	json_object_set_new(file, "enforced", json_false());
 	json_object_set_new(file, "refused", json_array());
 	*ret_file = file;

@@ -151,10 +151,12 @@ static void print_until(const json_t *file, int64_t now_s)
 
 static void print_digest(const json_t *file)
 {
-	const char *sha256 = json_get_text(file, "sha256");
+	const char *sha256 = json_get_text(file, "sha256"), *digest = json_get_text(file, "digest");
 
 	if (*sha256)
 		print_field("sha256", sha256);
+	else if (strncmp(digest, "off", 3) == 0)
+		printf("  %-10s not taken: digest is %s\n", "sha256", digest);
 	else if (*json_get_text(file, "committed"))
 		print_field("sha256", "not taken yet");
 }

@@ -107,6 +107,7 @@ def test_digest_off_takes_none_and_a_later_mount_takes_all(mount):
     assert digests(share) == {'enabled': False, 'pending': 1, 'done': 0, 'failed': 0}
     assert idle_threads(share) == []
     assert share.shows('a', 'sha256') is None
+    assert '  sha256     not taken: digest is off on this mount\n' in share.ctl('status', share.at('a')).out
     share.stop()
     share.start('digest=on')
     wait_digest(share, 'a')

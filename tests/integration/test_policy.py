@@ -568,3 +568,7 @@ def test_a_rule_without_digest_keeps_its_files_from_being_read_and_from_being_mi
     wait_for('nothing to miss a digest', lambda: share.must('sync') and share.info()['digest']['pending'] == 0)
     assert share.shows(share.at('raw/a'), 'sha256') is None
     assert share.info()['digest']['done'] == 1
+    assert share.explain(share.at('raw/a'))['digest'] == 'off by its rule' and share.explain(share.at('b'))['digest'] == 'taken'
+    assert '  sha256     not taken: digest is off by its rule\n' in share.ctl('status', share.at('raw/a')).out
+    share.stop()
+    assert '  sha256     not taken: digest is off by its rule\n' in share.ctl('status', '--state-dir', share.state, share.at('raw/a')).out

@@ -49,6 +49,7 @@ static void test_undigested(void **state)
 
 	CHECK_INT("a digest", ledger_digest_set(ledger, &key, 10, 5, some_digest), 0);
 	CHECK("is kept", memcmp(find(3).sha256, some_digest, 32) == 0);
+	CHECK("and is wanted", !find(3).row.no_digest);
 	CHECK_INT("one less", (ledger_undigested_count(ledger, &n), n), 3 * LEDGER_UNDIGESTED_MAX + 4);
 	CHECK_INT("of another size: not this data's", ledger_digest_set(ledger, &key, 11, 5, some_digest), -ENOENT);
 	CHECK_INT("of another time", ledger_digest_set(ledger, &key, 10, 6, some_digest), -ENOENT);
