@@ -93,13 +93,20 @@ int append_make(struct wormfs *fs, struct inode *ino, pid_t pid)
 	return r;
 }
 
+static bool is_retained_locked(struct wormfs *fs, struct inode *ino)
+{
+	enum guard_state state = lock_state_locked(fs, ino);
+
+	return state == GUARD_RETAINED || state == GUARD_SETTLING;
+}
+
 bool append_is_asked_by_chmod_locked(struct wormfs *fs, struct inode *ino, const struct stat *st, mode_t mode)
 {
 	mode_t before = st->st_mode & 07777, after = mode & 07777;
 
 	return S_ISREG(ino->type) && ino->phase == LOCK_COMMITTED && !(ino->rec->flags & RECORD_APPEND) && st->st_size == 0 &&
 	       ino->rec->size_bytes == 0 && ino->rec->holds == 0 && !(before & ANY_WRITE) && after & ANY_WRITE &&
-	       (before ^ after) == (after & ANY_WRITE) && lock_state_locked(fs, ino) == GUARD_RETAINED;
+	       (before ^ after) == (after & ANY_WRITE) && is_retained_locked(fs, ino);
 }
 
 int append_make_of_empty_locked(struct wormfs *fs, struct inode *ino, pid_t pid)
@@ -113,7 +120,7 @@ int append_make_of_empty_locked(struct wormfs *fs, struct inode *ino, pid_t pid)
 	r = fs->lower.xattr ? 0 : committer_flush(fs->committer, LEDGER_WAIT_MS);
 	if (r < 0)
 		return r;
-	rec.flags |= RECORD_APPEND;
+	rec.flags = RECORD_APPEND;
 	r = lock_rewrite_record_locked(fs, ino, &rec);
 	if (r == 0)
 		trail_commit_locked(fs, ino, NULL, "made append-only", 0);

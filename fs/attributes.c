@@ -166,7 +166,7 @@ static int check_setattr_locked(struct wormfs *fs, struct inode *ino, struct han
 		bool writable = !readonly && (after & ~before & ~ANY_WRITE) == 0 && (before & ~after) == 0;
 
 		r = lock_check_locked(fs, ino, readonly ? GUARD_CHMOD_READONLY : writable ? GUARD_CHMOD_WRITABLE : GUARD_CHMOD);
-		*ret_nothing = readonly && ino->phase != LOCK_NONE && !append_is_locked(ino);
+		*ret_nothing = readonly && ino->phase != LOCK_NONE && !append_is_locked(ino) && lock_state_locked(fs, ino) != GUARD_SETTLING;
 	}
 	if (r == 0 && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID))
 		r = lock_check_locked(fs, ino, GUARD_CHOWN);
@@ -229,11 +229,17 @@ static int prepare_commit_chmod_locked(struct inode *ino, pid_t pid, bool patien
 	return 0;
 }
 
+static const char *what_is_set(int to_set)
+{
+	return to_set & FUSE_SET_ATTR_MODE ? "mode set" : to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID) ? "owner set" : "times set";
+}
+
 static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h,
 			  const struct stat *attr, int to_set, bool patient, struct stat *ret_st)
 {
 	bool times = to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW);
 	bool nothing = false, commit_now = false, sealed = false;
+	struct adjustment adjustment;
 	struct data_stamp before;
 	int fd, r;
 
@@ -260,7 +266,10 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 		return fd;
 	if (!(to_set & FUSE_SET_ATTR_SIZE))
 		lock_metadata_before_locked(fs, ino, &before);
-	r = apply_setattr_locked(fs, req, ino, h, fd, ret_st->st_mode, attr, to_set);
+	r = lock_adjust_begin_locked(fs, ino, false, &adjustment);
+	if (r == 0)
+		r = apply_setattr_locked(fs, req, ino, h, fd, ret_st->st_mode, attr, to_set);
+	r = lock_adjust_end_locked(fs, ino, &adjustment, r, what_is_set(to_set));
 	if (r == 0 && to_set & FUSE_SET_ATTR_ATIME)
 		r = atime_wish_locked(fs, ino, fd, attr->st_atim);
 	if (!(to_set & FUSE_SET_ATTR_SIZE))
@@ -287,6 +296,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		fuse_reply_err(req, ESTALE);
 		return;
 	}
+	lock_wait_to_settle(fs, ino);
 	do {
 		if (to_set & FUSE_SET_ATTR_MODE)	/* may lock the file */
 			pthread_rwlock_rdlock(&fs->rename_lock);

@@ -142,7 +142,7 @@ int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, const struct pol
 {
 	int64_t now_s = clock_source_now_s(fs->clock);
 	struct lock_record rec = {
-		.flags = flags,
+		.flags = flags & RECORD_APPEND ? flags : flags | record_settle_flags(rule->set.settle_s),
 		.mode = rule->set.mode,
 		.rule = rule->number,
 		.committed_s = now_s,

@@ -9,6 +9,7 @@
 enum guard_state {
 	GUARD_OPEN,		/* not locked (also: staging, pending) */
 	GUARD_CLOSING,		/* record written, a writer from before is still there */
+	GUARD_SETTLING,		/* retained, and so new that all but its data may still be set (lock_adjust.c) */
 	GUARD_RETAINED,		/* locked: a date ahead, infinite, unspecified, or a hold */
 	GUARD_EXPIRED,		/* locked, retention over, no hold: may be deleted */
 	GUARD_APPENDABLE,	/* what is written is locked, more may be added at the end (append.c) */

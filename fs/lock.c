@@ -283,7 +283,7 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 	if (ino->rec->flags & RECORD_APPEND)	/* commit=idle as above */
 		return ino->idle_due_s && ino->idle_due_s <= now_s ? GUARD_CLOSING : GUARD_APPENDABLE;
 	if (record_is_retained(ino->rec, now_s))
-		return GUARD_RETAINED;
+		return ino->rec->flags & RECORD_SETTLE && lock_settles_locked(fs, ino, now_s) ? GUARD_SETTLING : GUARD_RETAINED;
 	/* Expired, says the file. The ledger may know a later date or a hold that a crash kept from it. */
 	r = lock_find_row(fs, ino, &row);
 	row.rec.holds = 0;

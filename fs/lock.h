@@ -91,6 +91,19 @@ struct hold_item {
 int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name, uid_t by, int64_t at_s);
 int lock_release_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name);
 
+/* Times, mode, owner, attributes or the name of a file that settles are set between the two (lock_adjust.c); of any other
+ * file both do nothing. `moves`: the inode has its new name already, and rename_lock is held. `result`: of what was
+ * done; returned, or the error of the record, which could not be brought up to date. `what`: for the audit log.
+ * begin: -EPERM: it has settled. */
+struct adjustment {
+	bool settles;
+	journal_slot slot;
+};
+int lock_adjust_begin_locked(struct wormfs *fs, struct inode *ino, bool moves, struct adjustment *ret_adjustment);
+int lock_adjust_end_locked(struct wormfs *fs, struct inode *ino, struct adjustment *adjustment, int result, const char *what);
+/* Its writer has closed it and sets its times next: the release is on the way, and then it settles. Wants no lock. */
+void lock_wait_to_settle(struct wormfs *fs, struct inode *ino);
+
 /* A locked file lost its last name (it had expired). */
 void lock_removed_locked(struct wormfs *fs, struct inode *ino);
 

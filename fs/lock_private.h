@@ -42,6 +42,9 @@ int64_t lock_retention_of_rule_locked(struct wormfs *fs, struct inode *ino, int6
 /* Into the ledger, by the committer, which frees the journal slot. */
 void lock_publish_with_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);
 
+/* A file with a record and a date ahead: may all but its data still be set? */
+bool lock_settles_locked(struct wormfs *fs, struct inode *ino, int64_t now_s);
+
 /* Writes a changed record of a locked file, then tells the ledger. */
 int lock_rewrite_record_locked(struct wormfs *fs, struct inode *ino, const struct lock_record *rec);
 /* A locked file lost its last name: out of the ledger. */

@@ -465,6 +465,7 @@ static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
 static int rename_locked(struct wormfs *fs, struct rename *rn)
 {
 	struct data_stamp from_before, to_before;
+	struct adjustment adjustment = { 0 };
 	bool sealed = false, named = false;
 	struct stat st;
 	int64_t btime_ns;
@@ -473,7 +474,16 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 	r = check_rename_locked(fs, rn);
 	if (r < 0)
 		return r;
-	if (locks_by_rename(fs, rn) && inode_stat(rn->from_fd, rn->name, &st, &btime_ns) == 0 && st.st_size > 0) {
+	if (rn->from->phase == LOCK_COMMITTED) {
+		/* It settles: the directories above its new place are pinned before it is there. */
+		moved(fs, rn, false);
+		named = true;
+		r = lock_adjust_begin_locked(fs, rn->from, true, &adjustment);
+		if (r < 0) {
+			moved(fs, rn, true);
+			return r;
+		}
+	} else if (locks_by_rename(fs, rn) && inode_stat(rn->from_fd, rn->name, &st, &btime_ns) == 0 && st.st_size > 0) {
 		/* The record first: a crash in between leaves it locked under the staging name, not
 		 * unlocked under the real one. Its path and pins are those of the new place. */
 		moved(fs, rn, false);
@@ -497,8 +507,9 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 			moved(fs, rn, true);
 		if (sealed)
 			lock_unseal_locked(fs, rn->from);
-		return r;
+		return lock_adjust_end_locked(fs, rn->from, &adjustment, r, NULL);
 	}
+	(void)lock_adjust_end_locked(fs, rn->from, &adjustment, 0, "renamed");	/* it is, and the log has what could not be noted */
 	if (sealed)
 		lock_publish_locked(fs, rn->from, "renamed from a staging name");
 	else if (!named)
@@ -526,6 +537,8 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	if (r < 0)
 		return r;
 
+	if (S_ISREG(rn->from->type))
+		lock_wait_to_settle(fs, rn->from);
 	/* Directories above a lock stand still while it is made: see rename_lock. */
 	if (S_ISDIR(rn->from->type) || (rn->to && S_ISDIR(rn->to->type)))
 		pthread_rwlock_wrlock(&fs->rename_lock);

@@ -208,6 +208,11 @@ static int set_audit_rotate(struct options *o, const char *value, long arg)
 	return parse_u32(value, 0, 1048576, &o->audit_rotate_mib);
 }
 
+static int set_settle(struct options *o, const char *value, long arg)
+{
+	return settle_parse(value, &o->settle_s);
+}
+
 static int set_digest(struct options *o, const char *value, long arg)
 {
 	o->digest = strcmp(value, "on") == 0;
@@ -302,6 +307,8 @@ static const struct option_row rows[] = {
 	  "none [" STAGING_DEFAULT "]", set_staging, 0 },
 	{ "staging_idle", "N", "seconds (1-315360000) after which an idle staging or interrupted file is\n"
 	  "locked under its own name [86400]", set_staging_idle, 0 },
+	{ "settle", "N", "seconds (0-59, or whole minutes up to 3600) after the lock in which times, mode, owner,\n"
+	  "attributes and name may still be set: unzip, smbd and others do that after their last close [0]", set_settle, 0 },
 	{ "sync", "follow|close", "follow: the lock is as durable as the writer's own fsync made the data;\n"
 	  "close: on stable storage before close(2) returns [follow]", set_sync, 0 },
 	{ "atime_api", "off|on", "on: the access time is the retention, as SnapLock and Gluster have it: set ahead\n"

@@ -35,6 +35,7 @@ struct options {
 	uint64_t audit_success, audit_failure;	/* sets of AUDIT_SET() */
 	uint32_t audit_rotate_mib;	/* 0: never */
 	char *audit_anchor;		/* or NULL */
+	uint32_t settle_s;		/* after a lock, see policy.h */
 	bool digest;			/* SHA-256 of locked files, in the background */
 	uint32_t digest_rate;		/* MiB/s, 0: no limit */
 	bool passthrough, io_uring, splice;	/* wanted where the machine has it */

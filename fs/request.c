@@ -166,6 +166,8 @@ static const char *explain_state(struct wormfs *fs, const struct view *v)
 		return "it is not locked yet, and will be under a legal hold when it is: until then it may be written, not deleted, replaced or moved away";
 	case GUARD_APPENDABLE:
 		return "what was written is locked, and more can be added at its end; chmod -w or wormctl commit makes it final";
+	case GUARD_SETTLING:
+		return "its data is locked; its times, mode, owner, attributes and name may be set until it has settled";
 	case GUARD_RETAINED:
 		if (v->rec.holds > 0)
 			return "a legal hold is on it";
@@ -248,7 +250,7 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 		return r;
 	}
 	(void)look_at_digest(fs, ino, &v, &digest);	/* "pending", when the ledger does not answer */
-	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s?, s:s?, s:o, s:o, s:o}",
+	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s?, s:s?, s:o, s:o, s:o, s:o}",
 			 "path", encoded, "state", state_text(&v), "why", explain_state(fs, &v),
 			 "until", time_or_null(v.has_record, v.rec.until_s),
 			 "mode", v.has_record ? json_string(worm_mode_name(v.rec.mode)) : json_null(), "holds", holds,
@@ -256,6 +258,7 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 			 "serial", v.has_record ? json_integer(v.rec.serial) : json_null(), "size", (json_int_t)st.st_size,
 			 "rule", v.has_record ? rule_json(fs, v.rec.rule) : json_null(), "sha256", *digest.text ? digest.text : NULL, "digest", digest.state,
 			 "refused", verdicts(v.state, S_ISDIR(ino->type), true), "allowed", verdicts(v.state, S_ISDIR(ino->type), false),
+			 "settles", time_or_null(v.state == GUARD_SETTLING, record_settles_until(&v.rec)),
 			 "suspect", v.suspect ? json_string("size or time differs from its record: it was changed below the mount") : json_null());
 	free(encoded);
 	*ret_json = json;

@@ -196,7 +196,8 @@ static void mount_rule_init(struct wormfs *fs)
 	fs->mount_rule.name = "";
 	fs->mount_rule.set = (struct policy_settings){
 		.given = given, .commit = opt->commit, .idle_s = opt->idle_s, .retention = opt->retention, .min = opt->min,
-		.max = opt->max, .has_max = opt->has_max, .mode = opt->mode, .digest = opt->digest, .staging_globs = opt->staging, .staging = fs->staging,
+		.max = opt->max, .has_max = opt->has_max, .mode = opt->mode, .digest = opt->digest, .settle_s = opt->settle_s,
+		.staging_globs = opt->staging, .staging = fs->staging,
 		.holds = opt->hold, .nholds = opt->hold ? 1 : 0,
 	};
 }

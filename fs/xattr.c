@@ -1,5 +1,7 @@
 /* Extended attributes: the lower file's own pass through, ours on the lower file stay hidden, and
  * user.worm.* is how the lock is seen and asked for through the mount. */
+#include <linux/limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -98,9 +100,12 @@ static int set_worm(struct wormfs *fs, struct inode *ino, pid_t pid, const char 
 /* One place for set and remove: the guard, the change, and the writers' stamps around it. */
 static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, const char *name, const char *value, size_t size, int flags)
 {
+	char what[XATTR_NAME_MAX + 32];
+	struct adjustment adjustment;
 	struct data_stamp before;
 	int fd, r;
 
+	lock_wait_to_settle(fs, ino);
 	pthread_mutex_lock(&ino->lock);
 	if (lower_xattr_is_ours(name)) {
 		trail_refused_locked(fs, ino, GUARD_SETXATTR, name, -EPERM);
@@ -114,10 +119,14 @@ static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, co
 		if (strncmp(name, "security.", 9) == 0)
 			ino->no_capability = false;
 		/* An ACL changes the mode: set-group-id goes as it would for the caller. */
-		r = strncmp(name, "system.", 7) == 0 ? credentials_assume_writer(fs, req, S_ISGID) : 0;
+		r = lock_adjust_begin_locked(fs, ino, false, &adjustment);
+		if (r == 0 && strncmp(name, "system.", 7) == 0)
+			r = credentials_assume_writer(fs, req, S_ISGID);
 		if (r == 0)
 			r = value ? lower_setxattr(fd, name, value, size, flags) : lower_removexattr(fd, name);
 		credentials_drop(fs);
+		snprintf(what, sizeof(what), "attribute '%s' %s", name, value ? "set" : "removed");
+		r = lock_adjust_end_locked(fs, ino, &adjustment, r, what);
 		lock_metadata_after_locked(fs, ino, &before, false);
 		descriptor_put(fs, ino, fd);
 	} else {

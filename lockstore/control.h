@@ -1,8 +1,9 @@
 /* What the daemon and its clients say to each other. Two doors, one vocabulary:
  *
  * 1. Extended attributes through the mount. Anybody who may reach the file reads
- *      user.worm.state      open | staging | pending | closing | appendable | retained | expired | unreadable | pinned | held
+ *      user.worm.state      open | staging | pending | closing | settling | appendable | retained | expired | unreadable | pinned | held
  *                           (pending: written, not locked yet, on the list of the sweep; retained: a date ahead, infinite, unspecified, or a hold; pinned: a directory above a lock;
+ *                           settling: retained, all but its data may still be set;
  *                           held: not locked yet, and an order for what comes will put it under a hold with its lock)
  *      user.worm.until      RFC 3339 UTC, "infinite" or "unspecified"      (committed files only, else ENODATA)
  *      user.worm.mode       governance | compliance                        (likewise)
@@ -84,7 +85,7 @@
  * user.worm.explain:
  *   {"path":P,"state","why":sentence,"until":null|text,"mode":null|text,"holds":[...],"committed":null|text,
  *    "serial":null|N,"size":N,"rule":null|text,"sha256":null|text,"digest":null|"taken|pending|off by its rule|off on this mount","refused":[operation names],"allowed":[operation names],
- *    "suspect":null|sentence}
+ *    "suspect":null|sentence,"settles":null|text}
  */
 #ifndef WORMFS_CONTROL_H
 #define WORMFS_CONTROL_H

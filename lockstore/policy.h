@@ -25,12 +25,15 @@ enum commit_trigger { COMMIT_CLOSE, COMMIT_IDLE, COMMIT_CHMOD, COMMIT_EXPLICIT, 
 #define COMMIT_IDLE_MAX_S 315360000	/* ten years; at least 1 */
 #define COMMIT_TEXT_BYTES 24
 
+/* Seconds: 0-59, or whole minutes up to an hour (record_settle_flags()). -EINVAL. */
+int settle_parse(const char *text, uint32_t *ret_settle_s);
+
 /* "close", "idle:60", "chmod", "explicit", "never". -EINVAL: none of them. *ret_idle_s is set for idle only. */
 int commit_trigger_parse(const char *text, enum commit_trigger *ret_commit, uint32_t *ret_idle_s);
 void commit_trigger_format(enum commit_trigger commit, uint32_t idle_s, char buf[COMMIT_TEXT_BYTES]);
 
 enum policy_setting { POLICY_COMMIT, POLICY_RETENTION, POLICY_MIN, POLICY_MAX, POLICY_MODE, POLICY_APPEND, POLICY_STAGING,
-		      POLICY_HOLD, POLICY_DIGEST, POLICY_PUSH, POLICY_SETTINGS };
+		      POLICY_HOLD, POLICY_DIGEST, POLICY_SETTLE, POLICY_PUSH, POLICY_SETTINGS };
 
 /* What is in force for a file. */
 struct policy_settings {
@@ -42,6 +45,7 @@ struct policy_settings {
 	enum worm_mode mode;
 	bool append;			/* append-only until it is finalised */
 	bool digest;			/* its SHA-256 is taken */
+	uint32_t settle_s;		/* so long after the lock its times, mode, owner, attributes and name may be set */
 	const char *staging_globs;	/* as staging_open() reads them */
 	const struct staging *staging;
 	const char *holds;		/* names of legal holds, '\n' between them; NULL: none */

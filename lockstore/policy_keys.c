@@ -10,6 +10,7 @@
 
 #include "lockstore/case_name.h"
 #include "lockstore/policy_private.h"
+#include "lockstore/record.h"
 #include "lockstore/staging.h"
 
 #define NSS_BUFFER_BYTES 65536
@@ -48,6 +49,21 @@ void commit_trigger_format(enum commit_trigger commit, uint32_t idle_s, char buf
 		snprintf(buf, COMMIT_TEXT_BYTES, "idle:%u", idle_s);
 	else
 		snprintf(buf, COMMIT_TEXT_BYTES, "%s", trigger_names[commit]);
+}
+
+int settle_parse(const char *text, uint32_t *ret_settle_s)
+{
+	unsigned long n;
+	char *end;
+
+	if (!isdigit((unsigned char)*text))
+		return -EINVAL;
+	errno = 0;
+	n = strtoul(text, &end, 10);
+	if (errno || *end || n > RECORD_SETTLE_MAX_S || record_settle_flags(n) < 0)
+		return -EINVAL;
+	*ret_settle_s = n;
+	return 0;
 }
 
 /* ---- settings ---- */
@@ -127,6 +143,13 @@ static int set_append(struct key *k)
 static int set_digest(struct key *k)
 {
 	return parse_bool(k, &k->set->digest);
+}
+
+static int set_settle(struct key *k)
+{
+	if (settle_parse(k->value, &k->set->settle_s) < 0)
+		return WRONG(k, "settle is a number of seconds, 0-59 or whole minutes up to %d, not '%.60s'", RECORD_SETTLE_MAX_S, k->value);
+	return 0;
 }
 
 /* "none" and "inherit" cannot be globs of use here, "" is what `staging =` says: no staging names. */
@@ -223,6 +246,7 @@ static const struct setting {
 	[POLICY_STAGING] = { "staging", set_staging, true, true },
 	[POLICY_HOLD] = { "hold", set_hold, true, true },
 	[POLICY_DIGEST] = { "digest", set_digest, false, false },
+	[POLICY_SETTLE] = { "settle", set_settle, false, false },
 	[POLICY_PUSH] = { "push", set_push, false, true },
 };
 
@@ -248,6 +272,7 @@ void policy_setting_format(const struct policy_settings *set, enum policy_settin
 	case POLICY_STAGING: snprintf(buf, len_bytes, "%s", set->staging_globs ? set->staging_globs : ""); return;
 	case POLICY_HOLD: snprintf(buf, len_bytes, "%s", set->holds ? set->holds : ""); return;
 	case POLICY_DIGEST: snprintf(buf, len_bytes, "%s", set->digest ? "yes" : "no"); return;
+	case POLICY_SETTLE: snprintf(buf, len_bytes, "%u", set->settle_s); return;
 	case POLICY_PUSH: snprintf(buf, len_bytes, "%s", set->push ? set->push : "no"); return;
 	case POLICY_SETTINGS: break;
 	}

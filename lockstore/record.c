@@ -25,7 +25,9 @@
 #define DIGEST_BYTES 32
 #define POOL_CONTEXTS 16	/* threads that find a ready context; more only cost time */
 
-#define RECORD_KNOWN_FLAGS RECORD_APPEND
+#define SETTLE_SHIFT 1
+#define SETTLE_MINUTES 59	/* numbers above are minutes, from one on */
+#define SETTLE_LAST (SETTLE_MINUTES + RECORD_SETTLE_MAX_S / 60)
 
 struct pooled {
 	atomic_flag taken;	/* who set it owns ctx until it clears it */
@@ -275,12 +277,34 @@ void record_key_close(struct record_key *key)
 	free(key);
 }
 
+static bool flags_are_known(uint8_t flags)
+{
+	return flags >> SETTLE_SHIFT <= SETTLE_LAST;	/* RECORD_APPEND is the only other */
+}
+
+int record_settle_flags(uint32_t settle_s)
+{
+	if (settle_s <= SETTLE_MINUTES)
+		return (int)settle_s << SETTLE_SHIFT;
+	if (settle_s > RECORD_SETTLE_MAX_S || settle_s % 60)
+		return -EINVAL;
+	return (int)(SETTLE_MINUTES + settle_s / 60) << SETTLE_SHIFT;
+}
+
+int64_t record_settles_until(const struct lock_record *rec)
+{
+	int n = (rec->flags & RECORD_SETTLE) >> SETTLE_SHIFT;
+	int64_t settle_s = n <= SETTLE_MINUTES ? n : INT64_C(60) * (n - SETTLE_MINUTES), until_s;
+
+	return __builtin_add_overflow(rec->committed_s, settle_s, &until_s) ? INT64_MAX : until_s;
+}
+
 int record_encode(struct record_key *key, const struct lock_record *rec, uint8_t ret_bytes[RECORD_BYTES])
 {
 	uint8_t b[RECORD_BYTES] = { 0 };
 	int r;
 
-	if ((rec->flags & ~RECORD_KNOWN_FLAGS) || rec->mode > WORM_COMPLIANCE)
+	if (!flags_are_known(rec->flags) || rec->mode > WORM_COMPLIANCE)
 		return -EINVAL;
 	b[0] = RECORD_VERSION;
 	b[1] = rec->flags;
@@ -313,7 +337,7 @@ int record_decode(struct record_key *key, const void *bytes, size_t len_bytes, s
 		return r;
 	if (CRYPTO_memcmp(mac, b + MAC_OFFSET, MAC_BYTES) != 0)
 		return -EBADMSG;
-	if (b[0] != RECORD_VERSION || (b[1] & ~RECORD_KNOWN_FLAGS) || b[2] > WORM_COMPLIANCE)
+	if (b[0] != RECORD_VERSION || !flags_are_known(b[1]) || b[2] > WORM_COMPLIANCE)
 		return -EPROTO;
 	*ret_rec = (struct lock_record){
 		.flags = b[1],

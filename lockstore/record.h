@@ -2,7 +2,7 @@
  *
  * 64 bytes, little endian, because that is what fits beside the inode in ext4's default 256-byte inode
  * (measured: 64 bytes cost no block, 68 cost one). Layout, offsets in bytes:
- *   0 version (1)   1 flags   2 mode   3 generation   4 holds u16   6 rule u16   8 committed_s i64
+ *   0 version (1)   1 flags (bit 0), settle time (bits 1-7)   2 mode   3 generation   4 holds u16   6 rule u16   8 committed_s i64
  *   16 until_s i64   24 serial u64   32 size_bytes u64   40 mtime_ns i64   48 mac[16]
  * The MAC is HMAC-SHA256 over bytes 0-47, cut to 128 bits (RFC 2104 section 5). */
 #ifndef WORMFS_RECORD_H
@@ -21,7 +21,12 @@
 
 enum record_flags {
 	RECORD_APPEND = 1 << 0,	/* append-only: bytes below the end are locked, the end may grow */
+	RECORD_SETTLE = 0xfe,	/* a number: how long times, mode, owner, attributes and name may be set after the lock */
 };
+/* What that number can say: 0 to 59 seconds, or whole minutes up to an hour. */
+#define RECORD_SETTLE_MAX_S 3600
+/* RECORD_SETTLE bits for so many seconds. -EINVAL: cannot be said. */
+int record_settle_flags(uint32_t settle_s);
 
 struct lock_record {
 	uint8_t flags;		/* enum record_flags */
@@ -58,6 +63,9 @@ int record_encode(struct record_key *key, const struct lock_record *rec, uint8_t
 /* -EBADMSG: wrong length or MAC. -EPROTO: MAC right, but a version, flag or mode we do not know.
  * -EIO: the crypto library failed. All mean: locked, and nobody may change it until somebody has looked. */
 int record_decode(struct record_key *key, const void *bytes, size_t len_bytes, struct lock_record *ret_rec);
+
+/* committed_s and the settle time; committed_s itself without one. */
+int64_t record_settles_until(const struct lock_record *rec);
 
 /* True while retention or a hold keeps the file from being deleted. */
 bool record_is_retained(const struct lock_record *rec, int64_t now_s);

@@ -97,7 +97,9 @@ static void compare_records(const struct lock_record *file, const struct verify_
 		note_number(text, "the size", file->size_bytes, row->rec.size_bytes);
 	else if (file->mtime_ns != row->rec.mtime_ns)
 		note_number(text, "the modification time", (uint64_t)file->mtime_ns, (uint64_t)row->rec.mtime_ns);
-	if (file->flags != row->rec.flags)
+	if ((file->flags ^ row->rec.flags) & RECORD_SETTLE)
+		note(text, "settle time", "one", "another");
+	if ((file->flags ^ row->rec.flags) & RECORD_APPEND)
 		note(text, "append-only", file->flags & RECORD_APPEND ? "on" : "off", row->rec.flags & RECORD_APPEND ? "on" : "off");
 	if (*text)
 		fn(arg, VERIFY_DIFFERS, text);

@@ -23,7 +23,7 @@ build=(gcc g++ make pkg-config fuse3 libfuse3-dev libsqlite3-dev libssl-dev
 	meson ninja-build dpkg-dev liburing-dev libnuma-dev)	# this line and g++: to build libfuse
 test=(libcmocka-dev python3-pytest clang shellcheck strace openssl
 	e2fsprogs xfsprogs btrfs-progs util-linux iproute2 attr acl libcap2-bin
-	rsync git vim curl sqlite3 tar zip bindfs fio stress-ng dbench fsmark
+	rsync git vim curl sqlite3 tar zip unzip bindfs fio stress-ng dbench fsmark
 	samba smbclient samba-testsuite nfs-ganesha nfs-ganesha-vfs libnfs-utils)
 suites=(user-mode-linux kmod dmsetup quota nfs-kernel-server nfs-common rpcbind
 	postgresql bonnie++ libnl-3-dev libnl-genl-3-dev)

@@ -81,7 +81,9 @@ const char *record_state_name(const struct lock_record *rec, int64_t now_s)
 {
 	if (rec->flags & RECORD_APPEND)
 		return "appendable";
-	return record_is_retained(rec, now_s) ? "retained" : "expired";
+	if (!record_is_retained(rec, now_s))
+		return "expired";
+	return rec->holds == 0 && now_s < record_settles_until(rec) ? "settling" : "retained";
 }
 
 static int on_hold(void *arg, const char *case_name, uid_t by, int64_t at_s)
@@ -165,7 +167,7 @@ static const char *suspect_of(const struct known *known, const struct target *ta
 
 static json_t *describe_locked(const struct known *known, const struct target *target)
 {
-	char until[RETENTION_TEXT_BYTES], committed[RETENTION_TEXT_BYTES];
+	char until[RETENTION_TEXT_BYTES], committed[RETENTION_TEXT_BYTES], settles[RETENTION_TEXT_BYTES];
 	const struct lock_record *rec = &known->rec;
 	json_t *file;
 	const char *suspect = suspect_of(known, target);
@@ -194,6 +196,8 @@ static json_t *describe_locked(const struct known *known, const struct target *t
 			    json_text(*known->rule ? known->rule : "mount options"));
 	json_object_set_new(file, "sha256", *known->sha256 ? json_string(known->sha256) : json_null());
 	json_object_set_new(file, "digest", json_string(*known->sha256 ? "taken" : known->no_digest ? "off by its rule" : "pending"));
+	retention_format_until(record_settles_until(rec), settles);
+	json_object_set_new(file, "settles", strcmp(json_get_text(file, "state"), "settling") == 0 ? json_string(settles) : json_null());
 	json_object_set_new(file, "suspect", suspect ? json_text(suspect) : json_null());
 	return file;
 }
@@ -252,6 +256,8 @@ out:
 		json_object_set_new(file, "sha256", json_null());
 	if (!json_object_get(file, "digest"))
 		json_object_set_new(file, "digest", json_null());
+	if (!json_object_get(file, "settles"))
+		json_object_set_new(file, "settles", json_null());
 	json_object_set_new(file, "enforced", json_false());
 	json_object_set_new(file, "refused", json_array());
 	*ret_file = file;

@@ -20,7 +20,7 @@ int offline_explain(struct offline *offline, const struct target *target, json_t
  *  "problems":[text,...]}. NULL: out of memory. */
 json_t *offline_health(struct share *share);
 
-/* "retained", "expired" or "appendable": what user.worm.state would say of a locked file. */
+/* "settling", "retained", "expired" or "appendable": what user.worm.state would say of a locked file. */
 const char *record_state_name(const struct lock_record *rec, int64_t now_s);
 
 #endif

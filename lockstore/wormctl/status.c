@@ -169,6 +169,7 @@ static void print_file(const json_t *file, const char *shown, int64_t now_s)
 	putchar('\n');
 	print_field("state", json_get_text(file, "state"));
 	print_optional(file, "why");
+	print_optional(file, "settles");
 	print_until(file, now_s);
 	print_optional(file, "mode");
 	if (locked || json_array_size(json_object_get(file, "holds")))
@@ -186,7 +187,7 @@ static void print_file(const json_t *file, const char *shown, int64_t now_s)
 /* The record is there: it may be closing or unreadable, and is locked all the same. */
 static bool state_is_locked(const char *state)
 {
-	static const char *const locked[] = { "closing", "appendable", "retained", "expired", "unreadable" };
+	static const char *const locked[] = { "closing", "settling", "appendable", "retained", "expired", "unreadable" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(locked); i++)
 		if (strcmp(state, locked[i]) == 0)
@@ -577,6 +578,7 @@ const struct command command_status = {
 	"  closing     locked; a program that had it open may still finish\n"
 	"  retained    locked: a date ahead, no end, or a hold\n"
 	"  expired     locked, but it may be deleted\n"
+	"  settling    locked; its times, mode, owner, attributes and name may still be set for a while\n"
 	"  appendable  what is written is locked, the end may grow\n"
 	"  unreadable  its lock record cannot be read or verified: locked, and a person must look\n"
 	"  pinned      a directory above locked files: it cannot be renamed\n"

@@ -3,7 +3,7 @@
 _wormfs()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local options='rules= commit= retention= min= max= mode= hold= hold_role= privdel= approve= staging= staging_idle= digest= digest_rate= sync= atime_api= shared= state= key=
+	local options='rules= commit= retention= min= max= mode= hold= hold_role= privdel= approve= staging= staging_idle= settle= digest= digest_rate= sync= atime_api= shared= state= key=
 		clock= passthrough= io_uring= splice= threads= uring_depth= descriptors= xattr= allow_other
 		audit= audit_success= audit_failure= audit_rotate= audit_anchor= no_allow_other ro noatime nodev nosuid noexec dev suid exec remount'
 	local i list last name before values=''

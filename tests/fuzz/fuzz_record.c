@@ -35,7 +35,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	/* Whatever a record holds survives a round trip. */
 	memset(&rec, 0, sizeof(rec));
 	if (len >= 48) {
-		rec.flags = data[1] & RECORD_APPEND;
+		rec.flags = (data[1] & RECORD_APPEND) | (record_settle_flags(data[1] >> 1) & RECORD_SETTLE);
 		rec.mode = data[2] & 1;
 		memcpy(&rec.holds, data + 4, 2);
 		memcpy(&rec.rule, data + 6, 2);

@@ -852,3 +852,37 @@ class Watchdog:
 
     def __exit__(self, *exc):
         self.timer.cancel()
+
+
+def killed_at(share, call, nth, deed):
+    """Kills the daemon when it enters its nth call. None: it never made that many. Else what the deed came to."""
+    pid = share.proc.pid
+    tracer = subprocess.Popen(['strace', '-f', '-qq', '-p', str(pid), '-e', 'trace=' + call,
+                               '-e', 'inject=%s:signal=SIGKILL:when=%d' % (call, nth), '-o', '/dev/null'],
+                              stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        def dead():
+            return 'State:\tZ' in open('/proc/%d/status' % pid).read()      # ours to wait for: it is still there
+
+        def traced():
+            gone = tracer.poll() is not None
+            if dead():
+                return True         # an idle thread was the first to make that call
+            if gone:
+                pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
+            try:
+                tasks = os.listdir('/proc/%d/task' % pid)
+                return all('TracerPid:\t0' not in open('/proc/%d/task/%s/status' % (pid, t)).read() for t in tasks)
+            except FileNotFoundError:
+                return dead()
+        wait_for('strace to attach', traced)
+        result = errno_of(deed)
+        if result == 'OK':
+            time.sleep(0.01)        # what follows close(2) may be the call that kills
+        died = dead()
+    finally:
+        # SIGKILL: it may wait for ever for threads of a daemon that is gone, which stays a zombie until then.
+        tracer.kill()
+        tracer.wait()
+        tracer.stderr.close()
+    return result if died or result != 'OK' else None

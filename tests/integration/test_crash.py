@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from harness import (KILLS, LOCKED, SOAK, Refused, errno_of, look, need_program, open_errno, opened, read_file, run, scaled, tool,
-                     wait_for, write_file)
+from harness import (KILLS, LOCKED, SOAK, Refused, errno_of, killed_at, look, need_program, open_errno, opened, read_file, run, scaled,
+                     tool, wait_for, write_file)
 
 WRITERS = 8
 
@@ -89,40 +89,6 @@ SCENARIOS = {
 }
 
 
-def killed_at(share, call, nth, scenario):
-    """Kills the daemon at its nth call. None: it never made that many. Else what the scenario came to."""
-    pid = share.proc.pid
-    tracer = subprocess.Popen(['strace', '-f', '-qq', '-p', str(pid), '-e', 'trace=' + call,
-                               '-e', 'inject=%s:signal=SIGKILL:when=%d' % (call, nth), '-o', '/dev/null'],
-                              stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        def dead():
-            return 'State:\tZ' in open('/proc/%d/status' % pid).read()      # ours to wait for: it is still there
-
-        def traced():
-            gone = tracer.poll() is not None
-            if dead():
-                return True         # an idle thread was the first to make that call
-            if gone:
-                pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
-            try:
-                tasks = os.listdir('/proc/%d/task' % pid)
-                return all('TracerPid:\t0' not in open('/proc/%d/task/%s/status' % (pid, t)).read() for t in tasks)
-            except FileNotFoundError:
-                return dead()
-        wait_for('strace to attach', traced)
-        result = errno_of(SCENARIOS[scenario], share)
-        if result == 'OK':
-            time.sleep(0.01)        # what follows close(2) may be the call that kills
-        died = dead()
-    finally:
-        # SIGKILL: it may wait for ever for threads of a daemon that is gone, which stays a zombie until then.
-        tracer.kill()
-        tracer.wait()
-        tracer.stderr.close()
-    return result if died or result != 'OK' else None
-
-
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize('scenario', SCENARIOS)
 def test_T32_a_kill_at_each_system_call_of_a_commit_leaves_a_file_whole_and_locked_or_not_locked(mount, scenario):
@@ -136,7 +102,7 @@ def test_T32_a_kill_at_each_system_call_of_a_commit_leaves_a_file_whole_and_lock
         for nth in range(1, most + 1):
             run('rm', '-rf', share.below('d'))
             os.mkdir(share.at('d'))
-            result = killed_at(share, call, nth, scenario)
+            result = killed_at(share, call, nth, lambda: SCENARIOS[scenario](share))
             if result is None:
                 break
             hit.append('%s#%d: %s' % (call, nth, result))

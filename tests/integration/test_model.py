@@ -65,6 +65,7 @@ class File:
         self.names = 1
         self.locked = self.append = self.lock_at_close = False
         self.until_s = None		# None: unspecified
+        self.settles_s = 0		# until then times, mode, name and so on may be set
         self.holds = set()
         self.xattr = False
         self.first = None		# how the oldest of its handles was opened
@@ -86,8 +87,9 @@ class Handle:
 
 
 class Model:
-    def __init__(self, base_s):
+    def __init__(self, base_s, settle_s=0):
         self.names = {}
+        self.settle_s = settle_s
         self.base_s, self.offset_s = base_s, 0
 
     def now(self):
@@ -100,7 +102,9 @@ class Model:
             return 'appendable'
         if f.closing:
             return 'closing'
-        return 'retained' if f.holds or f.until_s is None or f.until_s > self.now() else 'expired'
+        if not f.holds and f.until_s is not None and f.until_s <= self.now():
+            return 'expired'
+        return 'settling' if not f.holds and f.settles_s > self.now() else 'retained'
 
     def check(self, f, what):
         verdict = ROWS[what][self.state(f)]
@@ -112,7 +116,7 @@ class Model:
 
     def lock(self, f):
         f.locked, f.closing = True, f.writers() > 0
-        f.until_s = self.now() + DAY
+        f.until_s, f.settles_s = self.now() + DAY, self.now() + self.settle_s
 
     def is_governed(self, f):
         return all(not n.endswith('.part') for n, g in self.names.items() if g is f)
@@ -152,7 +156,8 @@ class Model:
         f = h.file
         locks = f.names > 0 and f.data and (f.lock_at_close or self.is_governed(f))
         if h.writer and h.version != f.version and locks and not f.locked:
-            f.locked, f.closing, f.until_s = True, True, self.now() + DAY
+            self.lock(f)
+            f.closing = True
 
     def close(self, h):
         f = h.file
@@ -254,12 +259,14 @@ class Model:
         f = self.find(name)
         removed, added = f.mode & ~mode, mode & ~f.mode
         if f.locked and not f.append and not f.data and not f.holds and not f.mode & ANY_WRITE and added and \
-                not added & ~ANY_WRITE and not removed and self.state(f) == 'retained':
-            f.append, f.mode = True, mode	# SnapLock's way
+                not added & ~ANY_WRITE and not removed and self.state(f) in ('retained', 'settling'):
+            f.append, f.mode, f.settles_s = True, mode, 0	# SnapLock's way
             return
         what = 'chmod -w' if not added and not removed & ~ANY_WRITE else 'chmod +w' if not removed and not added & ~ANY_WRITE else 'chmod'
         self.check(f, what)
         if f.locked and not f.append:
+            if self.state(f) == 'settling':
+                f.mode = mode
             return
         last = f.mode & ANY_WRITE and not mode & ANY_WRITE
         f.mode = mode
@@ -302,7 +309,7 @@ class Model:
             return
         refuse_unless(not f.writers(), 'EBUSY')
         self.lock(f)
-        f.append = True
+        f.append, f.settles_s = True, 0
 
     def extend(self, name, days):
         f = self.find(name)
@@ -336,10 +343,11 @@ class Run:
     count = 0
 
     def __init__(self, share):
+        settle = re.search(r'settle=(\d+)', share.options or '')
         Run.count += 1
         self.share, self.dir = share, 's%d' % Run.count
         share.now(0)
-        self.model = Model(int(time.time()))
+        self.model = Model(int(time.time()), int(settle.group(1)) if settle else 0)
         self.handles = []
         os.mkdir(share.at(self.dir))
         # One that was there before, as below a share that is mounted for the first time.
@@ -636,6 +644,16 @@ def test_random_sequences_get_the_errnos_of_the_README_and_keep_every_byte(mount
 def test_random_sequences_with_remounts_and_SIGKILL_keep_every_lock_and_every_byte(mount):
     share = mount(OPTIONS, clocked=True)
     assert check_sequences(share, random.Random(SEED + 1), SECONDS * 0.2, 16, True) > 0
+
+
+@pytest.mark.timeout(1800)
+def test_random_sequences_with_a_settle_time_let_in_what_the_README_says_and_keep_every_byte(mount):
+    share = mount(OPTIONS + ',settle=3600', clocked=True)
+    n = check_sequences(share, random.Random(SEED + 2), SECONDS * 0.3, 24, False)
+    n += check_sequences(share, random.Random(SEED + 3), SECONDS * 0.1, 16, True)
+    assert n > 5 and share.problems(pending=True) == []
+    share.must('sync')
+    assert ', 0 findings' in share.ctl('verify', share.mnt).out
 
 
 # Sequences that once failed.

@@ -86,12 +86,19 @@ def make_appendable(share, d):
     return path
 
 
+def make_settling(share, d):
+    write_file(d + '/a', b'report')
+    share.wait_state(d + '/a', 'settling')
+    return d + '/a'
+
+
 STATES = {
     # name: (how it comes about, what is shown, errno of what is refused)
     'empty': (make_open, 'open', 'EPERM'),
     'there before': (make_old, 'open', 'EPERM'),
     'staging': (make_staging, 'staging', 'EPERM'),
     'closing': (make_closing, 'closing', 'EPERM'),
+    'settling': (make_settling, 'settling', 'EPERM'),
     'retained, unspecified': (make_retained, 'retained', 'EPERM'),
     'retained, a date': (make_dated, 'retained', 'EPERM'),
     'retained, infinite': (make_infinite, 'retained', 'EPERM'),
@@ -140,8 +147,8 @@ OPERATIONS = {
 }
 
 
-def fresh(mount):
-    share = mount(clocked=True)
+def fresh(mount, state):
+    share = mount('settle=3600' if state == 'settling' else '', clocked=True)
     share.keep = []
     return share
 
@@ -149,7 +156,7 @@ def fresh(mount):
 @pytest.mark.parametrize('state', STATES)
 def test_T45_what_is_shown_as_refused_is_refused_and_nothing_else_is(mount, state):
     make, shown, errno = STATES[state]
-    share = fresh(mount)
+    share = fresh(mount, state)
     try:
         for number, (name, operation) in enumerate(OPERATIONS.items()):
             share.now(0)
@@ -177,7 +184,7 @@ def test_T45_what_is_shown_as_refused_is_refused_and_nothing_else_is(mount, stat
 @pytest.mark.parametrize('state', STATES)
 def test_T45_list_status_and_xattrs_say_the_same(mount, state):
     make, shown, _ = STATES[state]
-    share = fresh(mount)
+    share = fresh(mount, state)
     d = share.at('d')
     os.mkdir(d)
     path = make(share, d)
@@ -189,7 +196,7 @@ def test_T45_list_status_and_xattrs_say_the_same(mount, state):
         assert file['size'] == os.stat(path).st_size
         for key in ('state', 'until', 'mode', 'committed', 'rule'):
             assert (key, share.shows(path, key)) == (key, file[key])
-        if shown in LOCKED + ('appendable',):
+        if shown in LOCKED + ('appendable', 'settling'):
             assert share.shows(path, 'serial') == str(file['serial'])
             assert [h for h in share.shows(path, 'holds').split('\n') if h] == file['holds']
             row = share.listed()[name]
@@ -200,7 +207,7 @@ def test_T45_list_status_and_xattrs_say_the_same(mount, state):
             assert get_flags(path) & FS_IMMUTABLE_FL
         else:
             assert name not in share.listed()
-        assert bool(get_flags(path) & FS_IMMUTABLE_FL) == (shown in LOCKED + ('closing', 'unreadable'))
+        assert bool(get_flags(path) & FS_IMMUTABLE_FL) == (shown in LOCKED + ('closing', 'settling', 'unreadable'))
     finally:
         for fd in share.keep:
             os.close(fd)

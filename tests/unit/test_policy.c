@@ -34,7 +34,8 @@ static void test_every_error_names_its_line_and_what_to_do(void **state)
 		{ "[a]\ncommit = idle:-1\n", "t.rules:2: commit is close, idle:N" },
 		{ "[a]\ncommit = idle:315360001\n", "t.rules:2: commit is close, idle:N" },
 		{ "[a]\nappend = maybe\n", "t.rules:2: append is yes or no" },
-		{ "[a]\nsettle = 5\n", "t.rules:2: there is no key 'settle'" },
+		{ "[a]\nsettle = 61\n", "t.rules:2: settle is a number of seconds" },
+		{ "[a]\nsettle = 1h\n", "t.rules:2: settle is a number of seconds" },
 		{ "[a]\nhold = a/b\n", "t.rules:2: 'a/b' is no name for a hold" },
 		{ "[a]\nhold = x\nhold = x\n", "t.rules:3: hold 'x' is named twice" },
 		{ "[a]\nstaging = a::b\n", "t.rules:2: staging is GLOB:GLOB" },
@@ -221,7 +222,7 @@ static void test_what_a_rule_does_not_say_is_inherited(void **state)
 	struct policy_settings base = *policy_default_settings();
 	struct policy_error error;
 	struct policy *policy;
-	const char *text = "[a]\npath = /a\nretention = 1y\nhold =\nstaging = *.x\nstaging = *.y\ncommit = idle:60\nappend = yes\ndigest = no\npush = q1\n"
+	const char *text = "[a]\npath = /a\nretention = 1y\nhold =\nstaging = *.x\nstaging = *.y\ncommit = idle:60\nappend = yes\ndigest = no\nsettle = 120\npush = q1\n"
 			   "[b]\npath = /b\nstaging =\n";
 
 	base.retention = (struct retention){ .kind = RETENTION_PERIOD, .months = 24 };
@@ -236,6 +237,8 @@ static void test_what_a_rule_does_not_say_is_inherited(void **state)
 	CHECK_INT("the hold of the options", policy_at(policy, 1)->set.nholds, 1);
 	CHECK_INT("idle", policy_at(policy, 0)->set.idle_s, 60);
 	CHECK("append", policy_at(policy, 0)->set.append && !policy_at(policy, 1)->set.append);
+	CHECK_INT("settle", policy_at(policy, 0)->set.settle_s, 120);
+	CHECK_INT("and none elsewhere", policy_at(policy, 1)->set.settle_s, 0);
 	CHECK("digest", !policy_at(policy, 0)->set.digest && policy_at(policy, 1)->set.digest);
 	CHECK_STR("push", policy_at(policy, 0)->set.push, "q1");
 	CHECK_STR("staging of two lines", policy_at(policy, 0)->set.staging_globs, "*.x:*.y");

@@ -136,9 +136,9 @@ static void test_unknown_kinds(void **state)
 		{ "version 0", 0, 0, {
 			0x54, 0xd8, 0xd2, 0xdd, 0xe4, 0x91, 0x22, 0x1c,
 			0xa0, 0xc6, 0xbd, 0xb7, 0x23, 0xed, 0x19, 0xa7 } },
-		{ "an unknown flag", 1, 129, {
-			0xf6, 0x84, 0x98, 0x3e, 0x0c, 0xe8, 0x30, 0xae,
-			0x81, 0xb9, 0xd7, 0xbd, 0x4d, 0xda, 0x0b, 0x62 } },
+		{ "a settle time that we cannot read", 1, 241, {
+			0x62, 0xdd, 0x78, 0x2f, 0x9d, 0x99, 0xfb, 0xc7,
+			0x55, 0xa4, 0xa9, 0xde, 0xd0, 0x5a, 0x77, 0x8f } },
 		{ "an unknown mode", 2, 2, {
 			0x76, 0xd1, 0x36, 0x52, 0x7b, 0x9d, 0x68, 0x9e,
 			0x01, 0xd2, 0x49, 0xe5, 0x85, 0x5b, 0x9f, 0x55 } },
@@ -182,12 +182,38 @@ static void test_encode_refuses_what_decode_would(void **state)
 	struct lock_record rec = sample;
 	uint8_t bytes[RECORD_BYTES] = { 42 };
 
-	rec.flags = 0x80;
+	rec.flags = 0xf0;
 	CHECK_INT("an unknown flag", record_encode(key, &rec, bytes), -EINVAL);
 	rec = sample;
 	rec.mode = 2;
 	CHECK_INT("an unknown mode", record_encode(key, &rec, bytes), -EINVAL);
 	CHECK_INT("and no byte is written", bytes[0], 42);
+	record_key_close(key);
+}
+
+static void test_settle_time(void **state)
+{
+	static const struct { uint32_t settle_s; bool said; } cases[] = {
+		{ 0, true }, { 1, true }, { 59, true }, { 60, true }, { 61, false }, { 120, true }, { 3540, true }, { 3600, true },
+		{ 3601, false }, { 3660, false }, { UINT32_MAX, false },
+	};
+	struct record_key *key = open_known_key();
+	struct lock_record rec = sample, got;
+	uint8_t bytes[RECORD_BYTES];
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int flags = record_settle_flags(cases[i].settle_s);
+
+		CHECK_INT("can be said", flags >= 0, cases[i].said);
+		if (flags < 0)
+			continue;
+		rec.flags = flags;
+		CHECK_INT("encodes", record_encode(key, &rec, bytes), 0);
+		CHECK_INT("decodes", record_decode(key, bytes, sizeof(bytes), &got), 0);
+		CHECK_INT("as so many seconds", record_settles_until(&got) - got.committed_s, cases[i].settle_s);
+	}
+	rec.committed_s = INT64_MAX - 1;
+	CHECK("the end of time is none too early", record_settles_until(&rec) == INT64_MAX);
 	record_key_close(key);
 }
 
@@ -361,6 +387,7 @@ int main(void)
 		cmocka_unit_test(test_unknown_kinds),
 		cmocka_unit_test(test_generations),
 		cmocka_unit_test(test_encode_refuses_what_decode_would),
+		cmocka_unit_test(test_settle_time),
 		cmocka_unit_test(test_key_file),
 		cmocka_unit_test(test_key_is_made),
 		cmocka_unit_test(test_key_is_made_once),
