@@ -83,7 +83,7 @@ def test_every_make_target_and_source_file_that_is_named_exists(name):
     for target in re.findall(r'^make ([a-z][a-z-]*)', text, re.M) + re.findall(r'`make ([a-z][a-z-]*)', text):
         assert target in targets
     for word in re.findall(r'`([\w-]+\.[ch])`', text):
-        found = glob.glob(os.path.join(ROOT, 'fs', word)) + glob.glob(os.path.join(ROOT, 'lockstore', '**', word), recursive=True)
+        found = [f for d in ('fs', 'lockstore', 'mockarchive', 'mockqumulo') for f in glob.glob(os.path.join(ROOT, d, '**', word), recursive=True)]
         assert (word, bool(found)) == (word, True)
 
 
