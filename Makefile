@@ -33,9 +33,12 @@ CTL_SRC := $(sort $(wildcard lockstore/wormctl/*.c))
 FS_SRC := $(sort $(wildcard fs/*.c))
 # What the mocks share: mockarchive/http_*.c. Nothing of it is in wormfs.
 HTTP_SRC := $(sort $(wildcard mockarchive/http_*.c))
+QUMULO_SRC := $(sort $(wildcard mockarchive/mockqumulo/*.c))
+# What unit tests and fuzzers link of it: the pure modules.
+QUMULO_PURE_SRC := $(addprefix mockarchive/mockqumulo/,qtime.c route.c switches.c lock_rules.c faults.c)
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 TOOL_SRC := $(sort $(wildcard tests/integration/tools/*.c) tests/bench/fsbench.c)
-ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(HTTP_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c
+ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(HTTP_SRC) $(QUMULO_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
@@ -47,7 +50,7 @@ FS_PURE_SRC := $(filter fs/guard.c fs/control_request.c,$(FS_SRC))
 all: setup-build
 	@$(MAKE) --no-print-directory programs
 
-programs: $(BUILD)/wormfs $(BUILD)/wormctl
+programs: $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo
 
 setup-build:
 	@$(SETUP) build
@@ -66,6 +69,9 @@ $(BUILD)/wormfs: $(call obj,$(FS_SRC)) $(BUILD)/libwormstore.a
 $(BUILD)/wormctl: $(call obj,$(CTL_SRC) fs/guard.c) $(BUILD)/libwormstore.a
 	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE)) $(LDFLAGS)
 
+$(BUILD)/mockqumulo: $(call obj,$(QUMULO_SRC)) $(BUILD)/libwormhttp.a
+	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_HTTP)) $(LDFLAGS)
+
 $(BUILD)/obj/fs/%.o: fs/%.c
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_FS)) $(CFLAGS) -c -o $@ $<
@@ -78,7 +84,7 @@ $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_STORE)) $(CFLAGS) -c -o $@ $<
 
-$(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(FS_PURE_SRC)) $(BUILD)/libwormstore.a $(BUILD)/libwormhttp.a
+$(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(FS_PURE_SRC)) $(call obj,$(QUMULO_PURE_SRC)) $(BUILD)/libwormstore.a $(BUILD)/libwormhttp.a
 	@mkdir -p $(@D)
 	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ -lcmocka $(call pkg,--libs,$(PACKAGES_STORE)) \
 		-Wl,--as-needed $(call pkg,--libs,$(PACKAGES_HTTP)) $(LDFLAGS)
@@ -201,7 +207,7 @@ DOCS := $(wildcard README.md CHANGELOG.md LICENSE docs/*.md)
 
 ## install: programs, man pages, completion, systemd unit, mount helper; DESTDIR, PREFIX=/usr/local
 install: programs
-	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' $(BUILD)/wormfs $(BUILD)/wormctl
+	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man1' docs/wormctl.1
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man8' docs/wormfs.8
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man5' docs/wormfs.rules.5
@@ -219,7 +225,7 @@ install: programs
 
 ## uninstall: take away what install put there; shares, locks and state directories stay
 uninstall:
-	rm -f '$(DESTDIR)$(BINDIR)/wormfs' '$(DESTDIR)$(BINDIR)/wormctl'
+	rm -f '$(DESTDIR)$(BINDIR)/wormfs' '$(DESTDIR)$(BINDIR)/wormctl' '$(DESTDIR)$(BINDIR)/mockqumulo'
 	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8' '$(DESTDIR)$(MANDIR)/man5/wormfs.rules.5'
 	rm -rf '$(DESTDIR)$(DOCDIR)'
 	rm -f '$(DESTDIR)$(COMPLETION_DIR)/wormctl' '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
@@ -229,7 +235,7 @@ uninstall:
 
 ## clean: remove what was built (not the private libfuse)
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/*.a
+	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo $(BUILD)/*.a
 
 ## help: this list
 help:

@@ -5,6 +5,7 @@ import os
 import pytest
 
 import harness
+import qumulo
 from harness import Bases, Share, Watchdog, libc, mount_call, MS_PRIVATE, MS_REC
 
 CLONE_NEWNS = 0x20000
@@ -130,3 +131,21 @@ def pair(plain_share, request):
     assert plain_share.alive(), 'the daemon died:\n' + plain_share.log_text()
     plain_share.check_log()
 pair.count = 0
+
+
+@pytest.fixture
+def mockqumulo(tmp_path):
+    """Starts stand-ins of a cluster: mockqumulo(*options, tree=DIR, http=False) -> qumulo.MockQumulo."""
+    started = []
+
+    def start(*options, **kwargs):
+        kwargs.setdefault('log', str(tmp_path / ('mockqumulo.log%d' % len(started))))
+        started.append(qumulo.MockQumulo(*options, **kwargs))
+        return started[-1]
+    yield start
+    for mock in started:
+        mock.end()
+    for n in range(len(started)):
+        log = tmp_path / ('mockqumulo.log%d' % n)
+        said = log.read_text() if log.exists() else ''
+        assert not said, 'mockqumulo complained:\n' + said
