@@ -15,6 +15,7 @@
 #include "fs/descriptor.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
+#include "fs/refusal.h"
 #include "fs/rule.h"
 
 #define ANY_WRITE (S_IWUSR | S_IWGRP | S_IWOTH)
@@ -311,6 +312,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		again = r == -EBUSY && patient;
 		patient = again && lock_wait_for_release(ino, &waited_ms);
 	} while (again);
+	if (r == -EBUSY)
+		(void)refusal_of_request(fs, ino, GUARD_CHMOD_READONLY, r);
 	inode_put(fs, ino);
 	if (r == 0)
 		fuse_reply_attr(req, &st, timeout_s);
@@ -415,7 +418,7 @@ static int set_flags_locked(struct wormfs *fs, struct inode *ino, int fd, unsign
 			r = wanted & FS_APPEND_FL ? lock_check_locked(fs, ino, GUARD_APPEND_ONLY) : 0;
 			if (r < 0)
 				return r;
-			r = lock_seal_locked(fs, ino, &sealed);
+			r = refusal_of_request_locked(fs, ino, GUARD_COMMIT, lock_seal_locked(fs, ino, &sealed));
 			if (sealed)
 				lock_publish_locked(fs, ino, "chattr +i");
 			return r;
@@ -456,7 +459,7 @@ static int set_append_only(struct wormfs *fs, struct inode *ino, int fd, unsigne
 			r = ioctl(fd, cmd, cmd == FS_IOC_SETFLAGS ? (void *)&flags : (void *)&x) < 0 ? -errno : 0;
 		pthread_mutex_unlock(&ino->lock);
 	}
-	return r < 0 ? r : append_make(fs, ino, pid);
+	return r < 0 ? r : refusal_of_request(fs, ino, GUARD_APPEND_ONLY, append_make(fs, ino, pid));
 }
 
 void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, struct fuse_file_info *fi, unsigned ioctl_flags,

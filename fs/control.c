@@ -22,6 +22,7 @@
 #include "fs/append.h"
 #include "fs/lock.h"
 #include "fs/log.h"
+#include "fs/refusal.h"
 #include "fs/request.h"
 #include "fs/state.h"
 #include "fs/timekeeper.h"
@@ -135,7 +136,7 @@ static json_t *verb_explain(struct client *client, const struct control_request 
 
 static json_t *verb_commit(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	int r = lock_commit(client->fs, ino, "asked for");
+	int r = refusal_of_request(client->fs, ino, GUARD_COMMIT, lock_commit(client->fs, ino, "asked for"));
 
 	switch (r) {
 	case 0:
@@ -152,7 +153,7 @@ static json_t *verb_commit(struct client *client, const struct control_request *
 
 static json_t *verb_append(struct client *client, const struct control_request *request, struct inode *ino)
 {
-	int r = append_make(client->fs, ino, 0);
+	int r = refusal_of_request(client->fs, ino, GUARD_APPEND_ONLY, append_make(client->fs, ino, 0));
 
 	switch (r) {
 	case 0:
@@ -368,6 +369,7 @@ static json_t *answer_request(struct client *client, struct control_request *req
 
 	if (!client_may(client, request->verb)) {
 		log_warning("control: uid %u may not ask for '%s', refused", client->peer.uid, control_verb_name(request->verb));
+		trail_note(client->fs, AUDIT_DENY_REQUEST, -EPERM, "%s: not for this user", control_verb_name(request->verb));
 		return control_error(-EPERM, "only root and the daemon's user may ask that");
 	}
 	r = control_request_check(request, error);

@@ -13,6 +13,7 @@
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/ops.h"
+#include "fs/trail.h"
 
 int handle_lower_flags(int flags)
 {
@@ -316,6 +317,8 @@ static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int 
 	pthread_mutex_lock(&ino->lock);
 	lock_created_locked(ino);
 	r = handle_open_locked(fs, req, ino, fd, ret_st, fi, ret_handle);
+	if (r == 0)
+		trail_created_locked(fs, ino);
 	pthread_mutex_unlock(&ino->lock);
 	if (r < 0) {
 		(void)unlinkat(dirfd, name, 0);	/* empty, and its maker gets an error */
@@ -407,6 +410,8 @@ void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 		pthread_mutex_lock(&ino->lock);
 		lock_created_locked(ino);
 		r = handle_open_locked(fs, req, ino, fd, &st, fi, &h);
+		if (r == 0)
+			trail_created_locked(fs, ino);
 		pthread_mutex_unlock(&ino->lock);
 	} else if (fd >= 0) {
 		close(fd);

@@ -26,6 +26,8 @@ int hold_covers_coming(struct wormfs *fs, struct inode *ino);
 /* The holds that come with a lock: `holds` (of its rule, or -o hold=CASE; '\n' between, NULL: none) and of orders for what comes, '\n' between; NULL: none. The caller
  * frees *ret_names. */
 int hold_names_coming(struct wormfs *fs, struct inode *ino, const char *holds, char **ret_names, unsigned *ret_count);
+/* The names of the orders that cover it, '\n' between; NULL: none. Likewise. */
+int hold_names_covering(struct wormfs *fs, struct inode *ino, enum order_cover which, char **ret_names);
 /* May `name` in from_dir become a name in to_dir? -EPERM: an order for what comes would lose it, or (dir: it is a
  * directory) names something at or below it. */
 int hold_check_move(struct wormfs *fs, struct inode *from_dir, const char *name, bool dir, struct inode *to_dir);

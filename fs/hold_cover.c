@@ -134,6 +134,21 @@ static int names_add_lines(struct names *names, const char *lines)
 	return r;
 }
 
+int hold_names_covering(struct wormfs *fs, struct inode *ino, enum order_cover which, char **ret_names)
+{
+	struct names names = { 0 };
+	int r = 0;
+
+	if (atomic_load(which == COVER_LOCKED ? &fs->orders_placing : &fs->orders_coming))
+		r = covers(fs, ino, which, add_order_name, &names);
+	if (r < 0) {
+		free(names.text);
+		return r;
+	}
+	*ret_names = names.text;
+	return 0;
+}
+
 int hold_names_coming(struct wormfs *fs, struct inode *ino, const char *holds, char **ret_names, unsigned *ret_count)
 {
 	struct names names = { 0 };

@@ -15,7 +15,7 @@
 #include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/pin.h"
-#include "fs/rule.h"
+#include "fs/refusal.h"
 #include "fs/trail.h"
 
 #define LEDGER_WAIT_MS 1000
@@ -305,43 +305,19 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino)
 
 int lock_check_locked(struct wormfs *fs, struct inode *ino, enum guard_op op)
 {
-	enum guard_state state;
-	char *path;
-	int r;
+	enum guard_state state = lock_state_locked(fs, ino);
+	int r = guard_verdict(state, op);
 
-	state = lock_state_locked(fs, ino);
-	r = guard_verdict(state, op);
-	if (r == 0)
-		return 0;
-	atomic_fetch_add(&fs->n_refused[op], 1);
-	trail_refused_locked(fs, ino, op, guard_state_name(state), r);
-	if (log_is_debug()) {
-		char *rule = ino->rec ? rule_name(fs, ino->rec->rule) : NULL;
-
-		path = lock_path_for_log(fs, ino);
-		log_debug("refused %s of '%s': it is %s%s%s%s%s", guard_op_name(op), path ? path : "?", guard_state_name(state),
-			  rule ? " (locked by " : "", rule ? rule : "", ino->rec && ino->rec->holds ? ", under a hold" : "", rule ? ")" : "");
-		free(rule);
-		free(path);
-	}
+	if (r < 0)
+		refusal_note_locked(fs, ino, op, state, NULL, r);
 	return r;
 }
 
 int lock_check_rename_dir(struct wormfs *fs, struct inode *dir)
 {
-	char *path = NULL;
-	int r;
+	int r = pin_check_rename(fs, dir);
 
-	r = pin_check_rename(fs, dir);
-	if (r < 0) {
-		atomic_fetch_add(&fs->n_refused[GUARD_RENAME_DIR], 1);
-		trail_refused_locked(fs, dir, GUARD_RENAME_DIR, guard_state_name(r == -EPERM ? GUARD_PINNED : GUARD_UNREADABLE), r);
-		if (log_is_debug()) {
-			path = lock_path_for_log(fs, dir);
-			log_debug("refused rename-dir of '%s': %s", path ? path : "?",
-				  r == -EPERM ? "a locked file lies below it" : strerror(-r));
-			free(path);
-		}
-	}
+	if (r < 0)
+		refusal_note_locked(fs, dir, GUARD_RENAME_DIR, r == -EPERM ? GUARD_PINNED : GUARD_UNREADABLE, NULL, r);
 	return r;
 }

@@ -10,6 +10,7 @@
 #include "fs/append.h"
 #include "fs/descriptor.h"
 #include "fs/lock_private.h"
+#include "fs/refusal.h"
 #include "fs/rule.h"
 #include "fs/trail.h"
 
@@ -179,14 +180,13 @@ int lock_extend_locked(struct wormfs *fs, struct inode *ino, int64_t until_s, in
 	rec = *ino->rec;
 	if (until_s != rec.until_s) {
 		if (!retention_is_later(rec.until_s, until_s)) {
-			atomic_fetch_add(&fs->n_refused[GUARD_EXTEND], 1);
-			trail_refused_locked(fs, ino, GUARD_EXTEND, "its retention ends later already", -EPERM);
+			refusal_note_locked(fs, ino, GUARD_EXTEND, GUARD_RETAINED, "its retention ends later already", -EPERM);
 			return -EPERM;
 		}
 		rule_bounds(fs, rec.rule, &bounds);
 		if (until_s == RETENTION_INFINITE ? bounds.has_max :
 		    until_s < retention_until(&bounds.min, now_s) || until_s > retention_until(&bounds.max, now_s)) {
-			trail_refused_locked(fs, ino, GUARD_EXTEND, "out of min and max of the mount", -EINVAL);
+			refusal_note_locked(fs, ino, GUARD_EXTEND, GUARD_RETAINED, "out of min and max of its rule or the mount", -EINVAL);
 			return -EINVAL;
 		}
 		retention_format_until(rec.until_s, was);

@@ -14,9 +14,10 @@
 #include "fs/hold.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
+#include "fs/refusal.h"
 #include "fs/rule.h"
-#include "lockstore/staging.h"
 #include "fs/trail.h"
+#include "lockstore/staging.h"
 
 double entry_timeout(struct wormfs *fs)
 {
@@ -149,7 +150,7 @@ struct new_node {
 /* mknod, mkdir, symlink. */
 static void make_node(fuse_req_t req, uint64_t parent, const char *name, const struct new_node *node)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *dir, *ino;
 	struct stat st;
 	int fd, r;
@@ -175,6 +176,7 @@ static void make_node(fuse_req_t req, uint64_t parent, const char *name, const s
 	if (r == 0 && S_ISREG(ino->type)) {
 		pthread_mutex_lock(&ino->lock);
 		lock_created_locked(ino);
+		trail_created_locked(fs, ino);
 		pthread_mutex_unlock(&ino->lock);
 	}
 out:
@@ -390,12 +392,6 @@ static void unlock_two(struct inode *a, struct inode *b)
 		pthread_mutex_unlock(&b->lock);
 }
 
-static void count_refused_locked(struct wormfs *fs, struct inode *ino, enum guard_op op, int r)
-{
-	atomic_fetch_add(&fs->n_refused[op], 1);
-	trail_refused_locked(fs, ino, op, guard_state_name(GUARD_HELD), r);
-}
-
 /* What an order for what comes is waiting for does not move out of it. */
 static int check_orders_locked(struct wormfs *fs, struct inode *ino, struct inode *from_dir, const char *name, struct inode *to_dir)
 {
@@ -405,7 +401,7 @@ static int check_orders_locked(struct wormfs *fs, struct inode *ino, struct inod
 		return 0;
 	r = hold_check_move(fs, from_dir, name, S_ISDIR(ino->type), to_dir);
 	if (r < 0)
-		count_refused_locked(fs, ino, S_ISDIR(ino->type) ? GUARD_RENAME_DIR : GUARD_RENAME, r);
+		refusal_note_locked(fs, ino, S_ISDIR(ino->type) ? GUARD_RENAME_DIR : GUARD_RENAME, GUARD_HELD, NULL, r);
 	return r;
 }
 

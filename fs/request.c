@@ -13,6 +13,7 @@
 #include "fs/ops.h"
 #include "fs/pin.h"
 #include "fs/privilege.h"
+#include "fs/refusal.h"
 #include "fs/rule.h"
 #include "lockstore/staging.h"
 #include "fs/state.h"
@@ -31,12 +32,13 @@ struct view {
 	bool suspect, staging, pending;
 	enum ledger_pending_reason reason;
 	int64_t due_s;
+	char *cause;			/* of refusals; look() was asked for it. The caller frees it */
 	unsigned nwriters;
 	enum commit_trigger commit;	/* of a file that is not locked */
 	int64_t now_s;
 };
 
-static void look(struct wormfs *fs, struct inode *ino, struct view *v)
+static void look(struct wormfs *fs, struct inode *ino, bool why, struct view *v)
 {
 	const struct policy_rule *rule;
 	struct file_key key;
@@ -45,6 +47,9 @@ static void look(struct wormfs *fs, struct inode *ino, struct view *v)
 	v->now_s = clock_source_now_s(fs->clock);
 	if (S_ISDIR(ino->type)) {
 		v->state = pin_is_set(fs, ino) ? GUARD_PINNED : GUARD_OPEN;
+		pthread_mutex_lock(&ino->lock);
+		v->cause = why ? refusal_cause_locked(fs, ino, v->state) : NULL;
+		pthread_mutex_unlock(&ino->lock);
 		return;
 	}
 	pthread_mutex_lock(&ino->lock);
@@ -54,6 +59,7 @@ static void look(struct wormfs *fs, struct inode *ino, struct view *v)
 	if (v->has_record)
 		v->rec = *ino->rec;
 	v->suspect = ino->suspect;
+	v->cause = why ? refusal_cause_locked(fs, ino, v->state) : NULL;
 	v->nwriters = ino->nwriters;
 	if (v->state == GUARD_OPEN && S_ISREG(ino->type)) {
 		rule = rule_or_mount_locked(fs, ino, NULL);
@@ -232,10 +238,12 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 	struct view v;
 	int fd, r;
 
-	look(fs, ino, &v);
+	look(fs, ino, true, &v);
 	r = hold_names(fs, ino, &v, &holds);
-	if (r < 0)
+	if (r < 0) {
+		free(v.cause);
 		return r;
+	}
 	if (inode_path(fs, ino, &path) < 0)
 		path = strdup("");
 	r = path ? control_path_encode(path, &encoded) : -ENOMEM;
@@ -247,10 +255,11 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 	}
 	if (r < 0) {
 		json_decref(holds);
+		free(v.cause);
 		return r;
 	}
 	(void)look_at_digest(fs, ino, &v, &digest);	/* "pending", when the ledger does not answer */
-	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s?, s:s?, s:o, s:o, s:o, s:o}",
+	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s?, s:s?, s:o, s:o, s:o, s:s?, s:o}",
 			 "path", encoded, "state", state_text(&v), "why", explain_state(fs, &v),
 			 "until", time_or_null(v.has_record, v.rec.until_s),
 			 "mode", v.has_record ? json_string(worm_mode_name(v.rec.mode)) : json_null(), "holds", holds,
@@ -259,8 +268,10 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 			 "rule", v.has_record ? rule_json(fs, v.rec.rule) : json_null(), "sha256", *digest.text ? digest.text : NULL, "digest", digest.state,
 			 "refused", verdicts(v.state, S_ISDIR(ino->type), true), "allowed", verdicts(v.state, S_ISDIR(ino->type), false),
 			 "settles", time_or_null(v.state == GUARD_SETTLING, record_settles_until(&v.rec)),
+			 "cause", v.cause && *v.cause ? v.cause : NULL,
 			 "suspect", v.suspect ? json_string("size or time differs from its record: it was changed below the mount") : json_null());
 	free(encoded);
+	free(v.cause);
 	*ret_json = json;
 	return json ? 0 : -ENOMEM;
 }
@@ -481,7 +492,7 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 		r = request_mount(fs, &json);
 		return json_text(r, json, ret_value);
 	}
-	look(fs, ino, &v);
+	look(fs, ino, false, &v);
 	if (strcmp(name, "state") == 0) {
 		text = strdup(state_text(&v));
 	} else if (!v.has_record) {

@@ -75,6 +75,14 @@ static int put_file_locked(struct wormfs *fs, struct inode *ino, const char *pat
 	return r;
 }
 
+void trail_created_locked(struct wormfs *fs, struct inode *ino)
+{
+	struct audit_entry entry = { .event = AUDIT_CREATE };
+
+	if (audit_wants(fs->audit, AUDIT_CREATE, 0))
+		(void)put_file_locked(fs, ino, NULL, &entry, false);
+}
+
 void trail_commit_locked(struct wormfs *fs, struct inode *ino, const char *path, const char *reason, int result)
 {
 	char detail[DETAIL_BYTES], until[RETENTION_TEXT_BYTES];

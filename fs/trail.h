@@ -17,6 +17,8 @@ void trail_close(struct wormfs *fs, bool mounted);
 void trail_tick(struct wormfs *fs);
 
 void trail_mounted(struct wormfs *fs);
+/* A regular file was made. */
+void trail_created_locked(struct wormfs *fs, struct inode *ino);
 /* The file was locked (ino->rec) or, with a result, could not be. `path` NULL: found out here. */
 void trail_commit_locked(struct wormfs *fs, struct inode *ino, const char *path, const char *reason, int result);
 /* `why`: one word or a few: the state of the file, or what else was the reason. */

@@ -11,8 +11,8 @@
 #include "fs/descriptor.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
+#include "fs/refusal.h"
 #include "fs/request.h"
-#include "fs/trail.h"
 #include "lockstore/control.h"
 
 #define XATTR_LIST_MAX_BYTES 65536	/* XATTR_LIST_MAX, linux/limits.h */
@@ -79,22 +79,23 @@ void op_getxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, size_t siz
 /* A request of the caller, whom the kernel let through: user.* attributes may be set by who may write the file. */
 static int set_worm(struct wormfs *fs, struct inode *ino, pid_t pid, const char *name, const char *value, size_t size)
 {
+	bool is_one = size == 1 && value[0] == '1';
 	char text[RETENTION_TEXT_BYTES * 2];
 	struct retention until;
 	int64_t until_s;
 
 	name += strlen(XATTR_WORM_PREFIX);
 	if (strcmp(name, "commit") == 0)
-		return size == 1 && value[0] == '1' ? lock_commit(fs, ino, "asked for") : -EINVAL;
+		return refusal_of_request(fs, ino, GUARD_COMMIT, is_one ? lock_commit(fs, ino, "asked for") : -EINVAL);
 	if (strcmp(name, "append") == 0)
-		return size == 1 && value[0] == '1' ? append_make(fs, ino, pid) : -EINVAL;
+		return refusal_of_request(fs, ino, GUARD_APPEND_ONLY, is_one ? append_make(fs, ino, pid) : -EINVAL);
 	if (strcmp(name, "until") != 0)
-		return -EPERM;
-	if (size >= sizeof(text))
-		return -EINVAL;
-	memcpy(text, value, size);
-	text[size] = '\0';
-	return retention_parse(text, &until) < 0 ? -EINVAL : request_extend(fs, ino, &until, &until_s);
+		return refusal_of_request(fs, ino, GUARD_SETXATTR, -ENOSYS);
+	memcpy(text, value, size < sizeof(text) ? size : 0);
+	text[size < sizeof(text) ? size : 0] = '\0';
+	if (retention_parse(text, &until) < 0)
+		return refusal_of_request(fs, ino, GUARD_EXTEND, -EINVAL);
+	return request_extend(fs, ino, &until, &until_s);
 }
 
 /* One place for set and remove: the guard, the change, and the writers' stamps around it. */
@@ -108,7 +109,7 @@ static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, co
 	lock_wait_to_settle(fs, ino);
 	pthread_mutex_lock(&ino->lock);
 	if (lower_xattr_is_ours(name)) {
-		trail_refused_locked(fs, ino, GUARD_SETXATTR, name, -EPERM);
+		refusal_note_locked(fs, ino, GUARD_SETXATTR, GUARD_OPEN, name, -EPERM);
 		pthread_mutex_unlock(&ino->lock);
 		return -EPERM;
 	}
@@ -161,7 +162,7 @@ void op_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
 	if (!ino)
 		r = -ESTALE;
 	else
-		r = is_worm(name) ? -EPERM : change_lower(fs, req, ino, name, NULL, 0, 0);
+		r = is_worm(name) ? refusal_of_request(fs, ino, GUARD_SETXATTR, -ENOSYS) : change_lower(fs, req, ino, name, NULL, 0, 0);
 	inode_put(fs, ino);
 	fuse_reply_err(req, -r);
 }

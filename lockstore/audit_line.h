@@ -36,6 +36,7 @@ enum audit_event {
 	AUDIT_LEDGER_FAILING, AUDIT_LEDGER_OK,
 	AUDIT_LOG_LOST,			/* made by the log itself: `count` events before this line were lost */
 	AUDIT_LOG_TORN,			/* likewise: what a kill or a power cut left of a last line is in `detail` */
+	AUDIT_CREATE,			/* a regular file was made, empty as yet */
 	AUDIT_ADJUST,			/* times, mode, owner, an attribute or the name of a file that settles were set */
 	AUDIT_EVENTS,
 };

@@ -85,7 +85,7 @@
  * user.worm.explain:
  *   {"path":P,"state","why":sentence,"until":null|text,"mode":null|text,"holds":[...],"committed":null|text,
  *    "serial":null|N,"size":N,"rule":null|text,"sha256":null|text,"digest":null|"taken|pending|off by its rule|off on this mount","refused":[operation names],"allowed":[operation names],
- *    "suspect":null|sentence,"settles":null|text}
+ *    "suspect":null|sentence,"settles":null|text,"cause":null|text}
  */
 #ifndef WORMFS_CONTROL_H
 #define WORMFS_CONTROL_H

@@ -169,6 +169,7 @@ static void print_file(const json_t *file, const char *shown, int64_t now_s)
 	putchar('\n');
 	print_field("state", json_get_text(file, "state"));
 	print_optional(file, "why");
+	print_optional(file, "cause");
 	print_optional(file, "settles");
 	print_until(file, now_s);
 	print_optional(file, "mode");

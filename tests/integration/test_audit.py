@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sqlite3
+import subprocess
 
 import pytest
 
@@ -119,6 +120,75 @@ def test_every_lock_is_a_line_that_says_why_and_until_when(mount):
     assert path
 
 
+def test_every_file_that_is_made_is_a_line_with_who_made_it(mount):
+    share = mount('retention=1d', lower_mode=0o777)
+    share.lock('a')
+    os.mknod(share.at('b'), 0o600)
+    as_user(ALICE, write_file, share.at('c.part'), b'x')
+    write_file(share.at('a2'), b'x')
+    write_file(share.at('c.part'), b'y')	# it is there already
+    assert open_errno(share.at('a'), os.O_CREAT | os.O_EXCL | os.O_WRONLY) == 'EEXIST'
+    os.mkdir(share.at('d'))
+    made = events(share, 'create')
+    assert [(l['path'], l['uid'], l['result']) for l in made] == [('a', 0, 'OK'), ('b', 0, 'OK'), ('c.part', ALICE, 'OK'), ('a2', 0, 'OK')]
+    assert {l['pid'] for l in made if l['uid'] == 0} == {os.getpid()} and all(re.fullmatch('[0-9a-f]{8,}', l['key']) for l in made)
+    share.remount('retention=1d,audit_success=commit:extend')
+    share.lock('later')
+    assert events(share, 'create', path='later') == [] and len(events(share, 'commit', path='later')) == 1
+
+
+BAD_REQUESTS = {
+    'a commit that is not 1': (lambda p: os.setxattr(p, 'user.worm.commit', b'yes'), 'EINVAL', 'commit'),
+    'a date that is none': (lambda p: os.setxattr(p, 'user.worm.until', b'soon'), 'EINVAL', 'extend'),
+    'a date that is long': (lambda p: os.setxattr(p, 'user.worm.until', b'1' * 4000), 'EINVAL', 'extend'),
+    'an append that is not 1': (lambda p: os.setxattr(p, 'user.worm.append', b''), 'EINVAL', 'append-only'),
+    'what cannot be set': (lambda p: os.setxattr(p, 'user.worm.state', b'open'), 'EPERM', 'setxattr'),
+    'what cannot be removed': (lambda p: os.removexattr(p, 'user.worm.until'), 'EPERM', 'setxattr'),
+    'a commit of a directory': (lambda p: os.setxattr(os.path.dirname(p), 'user.worm.commit', b'1'), 'EINVAL', 'commit'),
+}
+
+
+@pytest.mark.parametrize('what', BAD_REQUESTS)
+def test_a_bad_request_is_one_line_of_a_refusal(mount, what):
+    call, errno, op = BAD_REQUESTS[what]
+    share = mount('retention=1d')
+    path = share.lock('a')
+    for _ in range(2):
+        assert errno_of(call, path) == errno
+    refused = events(share, 'deny_xattr' if op == 'setxattr' else 'deny_request')
+    assert [(l['result'], l['detail'].split(':')[0], l['uid'], l['pid']) for l in refused] == [(errno, op, 0, os.getpid())]
+    share.remount('retention=1d,audit_failure=none')
+    assert errno_of(call, path) == errno
+    assert len(events(share, refused[0]['event'])) == 2		# and the one that was a repeat, told at the unmount
+
+
+def test_a_commit_beside_a_writer_is_a_line_by_whatever_door_it_came(mount):
+    share = mount('retention=1d')
+    for name, call in (('a', lambda p: os.setxattr(p, 'user.worm.commit', b'1')), ('b', lambda p: share.control('commit', 'b')),
+                       ('c', lambda p: set_flags(p, 0x10)), ('d', lambda p: os.setxattr(p, 'user.worm.append', b'1'))):
+        with opened(share.at(name), os.O_CREAT | os.O_WRONLY) as fd:
+            os.write(fd, b'x')
+            errno_of(call, share.at(name))
+            line, = [l for l in events(share, 'deny_request') if l['path'] == name]
+            assert line['result'] == 'EBUSY' and 'open or mapped for writing' in line['detail']
+    writer = subprocess.Popen(['sh', '-c', 'exec cat >"$1"', 'sh', share.at('e')], stdin=subprocess.PIPE)
+    try:
+        wait_for('the writer', lambda: os.path.exists(share.at('e')) and share.info()['writers'] == 1)
+        assert errno_of(os.chmod, share.at('e'), 0o444) == 'EBUSY'
+    finally:
+        writer.communicate(b'')
+    line, = events(share, 'deny_setattr')
+    assert (line['path'], line['result']) == ('e', 'EBUSY')
+
+
+def test_who_may_not_ask_is_a_line(mount):
+    share = mount('retention=1d,hold_role=%d' % ALICE, lower_mode=0o777)
+    share.lock('a')
+    share.expect_log('may not ask')
+    assert as_user(ALICE, share.control, 'commit', 'a')['errno'] == 'EPERM'
+    assert [(l['uid'], l['result'], l['detail']) for l in events(share, 'deny_request')] == [(ALICE, 'EPERM', 'commit: not for this user')]
+
+
 def test_what_happens_to_an_append_only_file_is_a_line(mount):
     share = mount('retention=1d')
     path = write_file(share.at('log'), b'')
@@ -209,7 +279,7 @@ def test_T43_what_nobody_changed_verifies_also_with_the_daemon_running(stopped):
     ('a flipped byte', lambda c: [*c[:2], c[2].replace(b'"uid":0', b'"uid":1'), *c[3:]], 'changed', 3),
     ('a dropped line', lambda c: [*c[:2], *c[3:]], 'missing', 3),
     ('a line moved', lambda c: [*c[:2], c[3], c[2], *c[4:]], 'missing', 3),
-    ('the last line cut', lambda c: c[:-1], 'cut', 7),
+    ('the last line cut', lambda c: c[:-1], 'cut', 12),
     ('half of it cut', lambda c: c[:3], 'cut', 3),
     ('a foreign line', lambda c: [*c[:2], b'{"seq":3}\n', *c[3:]], 'not a line', 3),
 ])
@@ -226,10 +296,10 @@ def test_T43_a_log_that_was_cut_is_said_at_the_next_mount_and_found_for_ever(sto
     stopped.start()
     assert 'lines are missing at its end' in stopped.log_text()
     tamper, = events(stopped, 'tamper')
-    assert 'lines 4 to 8 are missing' in tamper['detail']
+    assert 'lines 4 to 13 are missing' in tamper['detail']
     stopped.stop()
     p = verify(stopped)
-    assert p.returncode == 1 and 'lines 4 to 8 are missing' in p.out
+    assert p.returncode == 1 and 'lines 4 to 13 are missing' in p.out
 
 
 def test_a_head_kept_outside_shows_a_log_and_ledger_that_went_back_together(mount):
@@ -412,7 +482,7 @@ def test_show_filters_by_user_path_event_and_time(mount):
         return p.returncode, [(l['event'], l['path']) for l in map(json.loads, p.out.splitlines())]
     assert shown('--denied') == (0, [('deny_open_write', 'd/a'), ('deny_unlink', 'd1')])
     assert shown('--uid', str(ALICE)) == (0, [('deny_open_write', 'd/a')])
-    assert shown('--path', 'd') == (0, [('commit', 'd/a'), ('deny_open_write', 'd/a')])
+    assert shown('--path', 'd') == (0, [('create', 'd/a'), ('commit', 'd/a'), ('deny_open_write', 'd/a')])
     assert shown(path=share.at('d')) == shown('--path', 'd')
     assert shown('--event', 'commit:mount', '--path', 'd1') == (0, [('commit', 'd1')])
     assert shown('--since', '5d', '--denied') == (0, [('deny_unlink', 'd1')])
@@ -433,7 +503,7 @@ def test_an_export_is_verified_without_wormfs(mount):
         share.lock(name)
     target = os.path.join(share.dir, 'export.jsonl')
     p = audit(share, 'export', target)
-    assert p.returncode == 0 and p.out.startswith('5 lines, 1 to 5, head 5:')
+    assert p.returncode == 0 and p.out.startswith('8 lines, 1 to 8, head 8:')
     prev = '0' * 64
     with open(target, 'rb') as f:
         for raw in f:
@@ -464,5 +534,5 @@ def test_status_tells_how_the_log_is(mount):
     share.lock('a')
     share.must('sync')
     info = share.info()['audit']
-    assert info['state'] == 'ok' and info['seq'] == 3 and info['lost'] == 0 and info['error'] is None
-    assert 'audit log  ok, 3 lines' in run(WORMCTL, 'status', '--state-dir', share.state).out
+    assert info['state'] == 'ok' and info['seq'] == 4 and info['lost'] == 0 and info['error'] is None
+    assert 'audit log  ok, 4 lines' in run(WORMCTL, 'status', '--state-dir', share.state).out

@@ -487,7 +487,7 @@ def aged(mount):
 
 
 def test_a_file_that_was_removed_with_its_row_is_found_by_the_audit_log_alone(aged, when):
-    seq = [line['seq'] for line in logged(aged) if line['path'] == 'd/b'][0]
+    seq = [line['seq'] for line in logged(aged) if line['path'] == 'd/b' and line['event'] == 'commit'][0]
     if when == 'stopped':
         aged.stop()
         forget(aged, 'd/b')

@@ -506,7 +506,7 @@ def test_the_rule_that_refuses_is_in_the_debug_log(mount):
     share.argv = lambda: argv()[:1] + ['-d'] + argv()[1:]
     share.start()
     assert open_errno(share.at('finance/a'), os.O_WRONLY) == 'EPERM'
-    assert "refused open-write of 'finance/a': it is retained (locked by finance, under a hold)" in share.log_text()
+    assert "refused open-write of 'finance/a' to uid 0 with EPERM: retained (locked by rule 'finance', under the hold " in share.log_text()
 
 
 def test_a_reload_and_a_refused_one_are_lines_of_the_audit_log(ruled):
