@@ -106,5 +106,7 @@ int http_reply_stream(struct http_request *req, const struct http_stream_options
 int http_stream_push(struct http_stream *stream, const void *data, size_t len_bytes);
 /* Sends what is left, ends the reply, and gives the stream back. */
 void http_stream_end(struct http_stream *stream);
+/* Likewise, with a last word that no limit keeps out. */
+void http_stream_end_with(struct http_stream *stream, const char *text);
 
 #endif

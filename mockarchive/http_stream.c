@@ -31,16 +31,16 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 	return n;
 }
 
-static int append_locked(struct http_stream *s, const void *data, size_t len)
+static int append_locked(struct http_stream *s, const void *data, size_t len, size_t max_bytes)
 {
-	if (len > s->max_bytes - s->used)
+	if (len > max_bytes - s->used)
 		return -ENOBUFS;
 	if (s->start && s->start + s->used + len > s->allocated) {
 		memmove(s->buf, s->buf + s->start, s->used);
 		s->start = 0;
 	}
 	if (s->used + len > s->allocated) {
-		size_t n = 2 * (s->used + len) < s->max_bytes ? 2 * (s->used + len) : s->max_bytes;
+		size_t n = 2 * (s->used + len) < max_bytes ? 2 * (s->used + len) : max_bytes;
 		char *buf = realloc(s->buf, n);
 
 		if (!buf)
@@ -75,7 +75,7 @@ int64_t http_stream_tick_locked(struct http_request *req)
 	}
 	if (s->keepalive && !s->ended) {
 		/* No room: then there are other bytes to come. */
-		if (now_ns - s->last_ns >= s->keepalive_ns && append_locked(s, s->keepalive, strlen(s->keepalive)) == 0)
+		if (now_ns - s->last_ns >= s->keepalive_ns && append_locked(s, s->keepalive, strlen(s->keepalive), s->max_bytes) == 0)
 			http_request_wake_locked(req);
 		if (s->last_ns + s->keepalive_ns < next_ns)
 			next_ns = s->last_ns + s->keepalive_ns > now_ns ? s->last_ns + s->keepalive_ns : now_ns + NS_PER_MS;
@@ -132,14 +132,14 @@ int http_stream_push(struct http_stream *s, const void *data, size_t len)
 	int r;
 
 	pthread_mutex_lock(&req->lock);
-	r = req->completed || s->cut ? -EPIPE : append_locked(s, data, len);
+	r = req->completed || s->cut ? -EPIPE : append_locked(s, data, len, s->max_bytes);
 	if (r == 0 && !req->waiting)
 		http_request_wake_locked(req);
 	pthread_mutex_unlock(&req->lock);
 	return r;
 }
 
-void http_stream_end(struct http_stream *s)
+void http_stream_end_with(struct http_stream *s, const char *text)
 {
 	struct http_request *req;
 
@@ -147,9 +147,16 @@ void http_stream_end(struct http_stream *s)
 		return;
 	req = s->req;
 	pthread_mutex_lock(&req->lock);
+	/* Without memory for it the end alone must do. */
+	(void)append_locked(s, text, strlen(text), s->used + strlen(text));
 	s->ended = true;
 	if (!req->waiting)
 		http_request_wake_locked(req);
 	pthread_mutex_unlock(&req->lock);
 	http_request_put(req);
+}
+
+void http_stream_end(struct http_stream *s)
+{
+	http_stream_end_with(s, "");
 }

@@ -202,6 +202,17 @@ static void delete_locks(struct exchange *x, json_t *body)
 	reply_ok(x);
 }
 
+static void get_watchers(struct exchange *x, json_t *body)
+{
+	x->json = notify_json(x->mock->notify);
+}
+
+static void delete_watchers(struct exchange *x, json_t *body)
+{
+	notify_drop(x->mock->notify, exchange_flag(x, "behind"));
+	reply_ok(x);
+}
+
 static const struct {
 	const char *method, *name;
 	bool wants_body;
@@ -223,6 +234,8 @@ static const struct {
 	{ "POST", "tokens", true, post_tokens, "a new access token, or this one" },
 	{ "GET", "locks", false, get_locks, "all locks" },
 	{ "DELETE", "locks", false, delete_locks, "takes all locks away, as no cluster would" },
+	{ "GET", "watchers", false, get_watchers, "who is notified of what" },
+	{ "DELETE", "watchers", false, delete_watchers, "ends all notifications; ?behind=true: with the error of one that is too slow" },
 };
 
 static void index_page(struct exchange *x)

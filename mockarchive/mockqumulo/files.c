@@ -372,16 +372,18 @@ int files_lock_changed(struct files *f, struct file *file)
 static int load_line(struct files *f, const char *line)
 {
 	json_t *object = json_loads(line, 0, NULL);
-	const char *path, *until = NULL;
+	json_t *end = NULL;
+	const char *path;
 	json_int_t ino, btime_ns, id;
 	struct qlock lock = { 0 };
 	struct file *file;
 	int hold, r = -EBADMSG;
 
-	if (object && json_unpack(object, "{s:s, s:I, s:I, s:I, s:b, s:s?}", "path", &path, "ino", &ino, "btime_ns", &btime_ns, "id", &id,
-		"legal_hold", &hold, "retention_period", &until) == 0 && (!until || qtime_parse(until, false, &lock.until) == 0)) {
+	if (object && json_unpack(object, "{s:s, s:I, s:I, s:I, s:b, s:o}", "path", &path, "ino", &ino, "btime_ns", &btime_ns, "id", &id,
+		"legal_hold", &hold, "retention_period", &end) == 0 &&
+	    (json_is_null(end) || (json_is_string(end) && qtime_parse(json_string_value(end), false, &lock.until) == 0))) {
 		lock.hold = hold;
-		lock.retained = until != NULL;
+		lock.retained = json_is_string(end);
 		r = know(f, ino, btime_ns, path, &file);
 		if (r == 0)
 			file->lock = lock;

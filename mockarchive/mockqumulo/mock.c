@@ -288,6 +288,20 @@ static void add_headers(struct exchange *x)
 		http_request_add_header(x->req, "ETag", x->etag);
 }
 
+static void note(struct exchange *x, unsigned status, const char *fault)
+{
+	struct qtime now = mock_now(x->mock);
+
+	journal_add(x->mock->journal, x->req, now.s * 1000000000LL + now.ns, status, x->error_class, fault);
+}
+
+void exchange_begin_stream(struct exchange *x)
+{
+	note(x, 200, NULL);
+	add_headers(x);
+	x->streaming = true;
+}
+
 static void send_reply(struct exchange *x, bool drop, const struct http_shape *shape)
 {
 	http_request_set_shape(x->req, shape);
@@ -306,20 +320,17 @@ static bool carry_out(struct exchange *x, struct http_shape *shape)
 	struct mock *m = x->mock;
 	const struct fault *fault = faults_match(m->faults, x->method, plain);
 	bool drop = fault && (fault->kind == FAULT_CLOSE_BEFORE || fault->kind == FAULT_CLOSE_AFTER);
-	int64_t now_ns;
 
 	if (!fault || fault->applies)
 		dispatch(x);
-	shape_unauthorized(x);
-	if (x->streaming) {	/* the request is not ours any more */
+	if (x->streaming)	/* the request is not ours any more */
 		return false;
-	}
+	shape_unauthorized(x);
 	if (fault)
 		replace_reply(x, fault);
 	shape->delay_ms = switch_value(&m->switches, SW_LATENCY_MS);
 	shape_reply(x, fault, shape);
-	now_ns = mock_now(m).s * 1000000000LL + mock_now(m).ns;
-	journal_add(m->journal, x->req, now_ns, drop ? 0 : x->status, x->error_class, fault ? fault->name : NULL);
+	note(x, drop ? 0 : x->status, fault ? fault->name : NULL);
 	if (!drop)
 		add_headers(x);
 	return drop;

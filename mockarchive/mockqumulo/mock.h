@@ -63,6 +63,9 @@ void exchange_refuse_errno(struct exchange *x, int r);
 /* The value of a query parameter that is a flag; "True" is one, too. */
 bool exchange_flag(const struct exchange *x, const char *name);
 
+/* Before a reply that is a stream: the headers, and the line in the journal. The request is not the exchange's any more. */
+void exchange_begin_stream(struct exchange *x);
+
 /* The handler of http_server.h; `owner` is the mock. */
 void mock_handle(void *owner, struct http_request *req);
 

@@ -37,6 +37,7 @@ static const struct {
 	[SW_LAST_PAGE] = { "last-page", CHOICE, "empty|absent|null", "empty", "paging.next of the last page of entries" },
 	[SW_ROLE_CHANGE] = { "role-change", CHOICE, "login|now", "login", "when a change of privilege counts for who is logged in" },
 	[SW_NOTIFY] = { "notify", CHOICE, "enabled|disabled-error|disabled-ignore", "enabled", "recursive change notification" },
+	[SW_DATA_ADMIN] = { "data-admin", CHOICE, "yes|no", "yes", "the user may be notified of a whole tree" },
 	[SW_PRIVILEGE] = { "privilege", CHOICE, "yes|no", "yes", "the user has PRIVILEGE_FS_FILE_LOCK_WRITE" },
 	[SW_ACL] = { "acl", CHOICE, "write|read|none", "write", "the files' ACL lets the user lock; only see the lock; neither" },
 	[SW_INVENT] = { "invent", CHOICE, "yes|no", "no", "a file that is named and not there is made, empty" },
