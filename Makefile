@@ -184,9 +184,9 @@ soak: setup-test
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZED := fs/control_request.c $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c)) \
-	$(addprefix lockstore/upstream/,reply.c endpoint.c)
+	$(addprefix lockstore/upstream/,reply.c endpoint.c) mockarchive/http_url.c $(QUMULO_PURE_SRC)
 FUZZ_SECONDS ?= 600
-## fuzz: libFuzzer on records, dates, control paths, control requests, rules and replies of a cluster, FUZZ_SECONDS=600 each
+## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies of a cluster, requests to the mock, FUZZ_SECONDS=600 each
 fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \
@@ -208,13 +208,14 @@ DOCS := $(wildcard README.md CHANGELOG.md LICENSE docs/*.md)
 ## install: programs, man pages, completion, systemd unit, mount helper; DESTDIR, PREFIX=/usr/local
 install: programs
 	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo
-	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man1' docs/wormctl.1
+	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man1' docs/wormctl.1 docs/mockqumulo.1
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man8' docs/wormfs.8
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man5' docs/wormfs.rules.5
 	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' $(sort $(wildcard docs/rules/*.rules))
 	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)' $(DOCS)
 	install -D -m 644 scripts/completion/wormctl.bash '$(DESTDIR)$(COMPLETION_DIR)/wormctl'
 	install -D -m 644 scripts/completion/wormfs.bash '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
+	install -D -m 644 scripts/completion/mockqumulo.bash '$(DESTDIR)$(COMPLETION_DIR)/mockqumulo'
 	install -d '$(DESTDIR)$(UNIT_DIR)' '$(DESTDIR)$(MOUNT_HELPER_DIR)'
 	for unit in $(UNITS); do \
 		sed 's,@BINDIR@,$(BINDIR),' scripts/systemd/$$unit >'$(DESTDIR)$(UNIT_DIR)/'$$unit && \
@@ -226,9 +227,9 @@ install: programs
 ## uninstall: take away what install put there; shares, locks and state directories stay
 uninstall:
 	rm -f '$(DESTDIR)$(BINDIR)/wormfs' '$(DESTDIR)$(BINDIR)/wormctl' '$(DESTDIR)$(BINDIR)/mockqumulo'
-	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8' '$(DESTDIR)$(MANDIR)/man5/wormfs.rules.5'
+	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man1/mockqumulo.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8' '$(DESTDIR)$(MANDIR)/man5/wormfs.rules.5'
 	rm -rf '$(DESTDIR)$(DOCDIR)'
-	rm -f '$(DESTDIR)$(COMPLETION_DIR)/wormctl' '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
+	rm -f '$(DESTDIR)$(COMPLETION_DIR)/wormctl' '$(DESTDIR)$(COMPLETION_DIR)/wormfs' '$(DESTDIR)$(COMPLETION_DIR)/mockqumulo'
 	rm -f $(patsubst %,'$(DESTDIR)$(UNIT_DIR)/%',$(UNITS))
 	rm -f '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.wormfs'
 	rm -f '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.fuse.wormfs'

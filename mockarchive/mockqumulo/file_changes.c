@@ -292,6 +292,7 @@ void file_read(struct exchange *x, struct found *found)
 		exchange_refuse_errno(x, fd < 0 ? fd : -EIO);
 	else
 		x->raw_len = n;
+	x->content_type = "application/octet-stream";
 	if (fd >= 0)
 		close(fd);
 	attributes_etag(x, found);

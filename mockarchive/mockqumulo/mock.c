@@ -339,7 +339,7 @@ static bool carry_out(struct exchange *x, struct http_shape *shape)
 void mock_handle(void *owner, struct http_request *req)
 {
 	struct exchange x = { .mock = owner, .req = req, .method = http_request_method(req), .path = http_request_path(req),
-		.query = http_request_query(req), .content_type = "application/octet-stream" };
+		.query = http_request_query(req) };
 	struct http_shape shape = { 0 };
 	bool drop = false;
 

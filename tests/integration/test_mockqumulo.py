@@ -3,6 +3,7 @@ requests as the documents write them; Python's http.client does the rest."""
 import http.client
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -66,7 +67,7 @@ def test_the_same_is_served_below_api(mock):
 
 
 def test_the_version_needs_no_login(mock):
-    status, body = curl(mock, mock.url + '/v1/version', token=False)
+    status, body = curl(mock, '-H', 'Content-Length: 0', mock.url + '/v1/version', token=False)	# as the SDK sends it
     assert status == 200 and json.loads(body)['revision_id'].startswith('Qumulo Core 7.')
 
 
@@ -95,6 +96,16 @@ def test_the_help_says_what_it_is_and_what_is_guessed():
     assert out.returncode == 0
     for text in 'stand-in', 'never compared with a cluster', 'guess', 'HTTP/1.1 only', 'shorten=', 'past-end=':
         assert text in out.stdout, text
+
+
+def test_the_man_page_has_every_option_and_every_switch(mock):
+    page = open(os.path.join(os.path.dirname(__file__), '..', '..', 'docs', 'mockqumulo.1')).read()
+    out = subprocess.run([qumulo.MOCKQUMULO, '--help'], capture_output=True, text=True, timeout=30).stdout
+    for option in re.findall(r'^  --([a-z-]+)', out, re.M):
+        assert option == 'help' or '.It Fl -' + option in page or ', Fl -' + option in page, option
+    for name, value in mock.control('GET', 'switches').items():
+        text = page.partition('.It Cm %s Ns' % name)[2].partition('.It ')[0]
+        assert 'Unless set: %s.' % value in text, name
 
 
 def test_attributes_have_the_documents_keys(mock):
