@@ -7,6 +7,7 @@
 
 #include <microhttpd.h>
 
+#include "mockarchive/http_listen.h"
 #include "mockarchive/http_server.h"
 #include "mockarchive/http_timer.h"
 
@@ -59,7 +60,7 @@ struct http_server {
 	struct MHD_Daemon *daemon;
 	struct http_timer *timer;
 	struct http_server_options options;	/* constant; its texts are not kept */
-	char address[160];
+	char address[HTTP_LISTEN_TEXT_BYTES];
 	char *unlink_path;
 	_Atomic uint64_t connections;
 	atomic_bool closing;

@@ -13,7 +13,6 @@
 
 #include <gnutls/gnutls.h>
 
-#include "mockarchive/http_listen.h"
 #include "mockarchive/http_private.h"
 
 #define DRAIN_MAX_BYTES (4 << 20)	/* of a body past the limit, before the connection is closed without a word */

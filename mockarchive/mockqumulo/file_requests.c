@@ -22,7 +22,7 @@ static int find(struct exchange *x, struct found *ret_found)
 	return r;
 }
 
-static void get_attributes(struct exchange *x, const struct found *found)
+static void get_attributes(struct exchange *x, struct found *found)
 {
 	const struct switches *s = &x->mock->switches;
 	bool with_lock = exchange_flag(x, "retrieve-file-lock");
@@ -102,22 +102,25 @@ static const struct {
 	enum endpoint endpoint;
 	const char *method;
 	void (*fn)(struct exchange *x, struct found *found);
+	bool json;			/* what the reply is when all went well */
 } of_file[] = {
-	{ EP_ATTRIBUTES, "PATCH", patch_attributes },
-	{ EP_FILE_LOCK, "PATCH", patch_lock },
-	{ EP_FILE, "DELETE", file_delete },
-	{ EP_ENTRIES, "GET", file_list },
-	{ EP_ENTRIES, "POST", file_make_entry },
-	{ EP_ENTRY, "DELETE", file_delete_entry },
-	{ EP_DATA, "GET", file_read },
-	{ EP_DATA, "PUT", file_write },
-	{ EP_NOTIFY, "GET", notify_request },
+	{ EP_ATTRIBUTES, "GET", get_attributes, true },
+	{ EP_ATTRIBUTES, "PATCH", patch_attributes, true },
+	{ EP_FILE_LOCK, "PATCH", patch_lock, true },
+	{ EP_FILE, "DELETE", file_delete, false },
+	{ EP_ENTRIES, "GET", file_list, true },
+	{ EP_ENTRIES, "POST", file_make_entry, true },
+	{ EP_ENTRY, "DELETE", file_delete_entry, false },
+	{ EP_DATA, "GET", file_read, false },
+	{ EP_DATA, "PUT", file_write, true },
+	{ EP_NOTIFY, "GET", notify_request, false },
 };
 
 void files_request(struct exchange *x)
 {
-	void (*fn)(struct exchange *x, struct found *found) = NULL;
+	const size_t n = sizeof(of_file) / sizeof(of_file[0]);
 	struct found found;
+	size_t i = 0;
 
 	if (x->route.endpoint == EP_RESOLVE || x->route.endpoint == EP_TRY_RESOLVE) {
 		if (strcmp(x->method, "POST") != 0)
@@ -130,18 +133,17 @@ void files_request(struct exchange *x)
 		notify_settings(x);
 		return;
 	}
-	for (size_t i = 0; i < sizeof(of_file) / sizeof(of_file[0]) && !fn; i++)
-		if (x->route.endpoint == of_file[i].endpoint && strcmp(x->method, of_file[i].method) == 0)
-			fn = of_file[i].fn;
-	if (!fn && !(x->route.endpoint == EP_ATTRIBUTES && strcmp(x->method, "GET") == 0)) {
+	while (i < n && (x->route.endpoint != of_file[i].endpoint || strcmp(x->method, of_file[i].method) != 0))
+		i++;
+	if (i == n) {
 		exchange_refuse(x, 405, "http_method_not_allowed_error", "no such method here");
 		return;
 	}
 	if (find(x, &found) < 0)
 		return;
-	if (fn)
-		fn(x, &found);
-	else
-		get_attributes(x, &found);
+	of_file[i].fn(x, &found);
 	found_fini(&found);
+	/* A name that is not UTF-8, of a file found by its id, is no JSON. */
+	if (of_file[i].json && x->status == 200 && !x->json)
+		exchange_refuse(x, 500, "internal_error", "the file's name is not UTF-8, or there is no memory");
 }

@@ -171,6 +171,14 @@ def test_a_symbolic_link_is_not_followed(mock, tree):
     assert mock.lock('/out', legal_hold=True).error_class == 'fs_invalid_file_type_error'
 
 
+def test_a_name_that_is_not_utf_8_is_an_error_and_in_no_listing(mock, tree):
+    name = os.path.join(os.fsencode(tree), b'\xff')
+    with open(name, 'w') as f:
+        f.write('x')
+    assert mock.get('/v1/files/%d/info/attributes' % os.stat(name).st_ino).status == 500
+    assert [f['name'] for f in mock.entries('/').json['files']] == ['f']
+
+
 # ---- who may ----
 
 def test_without_a_valid_token_there_is_401(mock):
