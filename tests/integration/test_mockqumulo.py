@@ -517,7 +517,8 @@ def test_a_watcher_that_falls_behind_gets_an_error_and_the_end(mockqumulo, tree)
     fast.close()
 
 
-def test_a_watcher_that_goes_away_is_forgotten(mock):
+def test_a_watcher_that_goes_away_is_forgotten(mockqumulo, tree):
+    mock = mockqumulo('--set', 'keepalive-ms=3600000', tree=str(tree))		# it is not a failed write that tells
     events = Events(mock, query='?recursive=true')
     assert mock.control('GET', 'watchers') == [{'below': '', 'recursive': True}]
     events.close()
