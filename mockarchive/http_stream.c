@@ -33,6 +33,8 @@ static ssize_t read_stream(void *cls, uint64_t pos, char *buf, size_t max)
 
 static int append_locked(struct http_stream *s, const void *data, size_t len, size_t max_bytes)
 {
+	if (len == 0)
+		return 0;
 	if (len > max_bytes - s->used)
 		return -ENOBUFS;
 	if (s->start && s->start + s->used + len > s->allocated) {
