@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fs/atime.h"
@@ -18,6 +19,8 @@
 #include "fs/rule.h"
 #include "fs/trail.h"
 #include "lockstore/staging.h"
+
+#define FORGET_LINGER_MS 2
 
 double entry_timeout(struct wormfs *fs)
 {
@@ -103,6 +106,15 @@ static int lookup_parent(struct wormfs *fs, int fd, struct inode **ret_ino, stru
 	return r;
 }
 
+/* The rings may fail to start after the kernel was told of them: libfuse then reads all from /dev/fuse. */
+static void note_ring(struct wormfs *fs, fuse_req_t req)
+{
+#ifdef FUSE_CAP_OVER_IO_URING
+	if (fs->io_uring && !atomic_load_explicit(&fs->served_by_ring, memory_order_relaxed) && fuse_req_is_uring(req))
+		atomic_store_explicit(&fs->served_by_ring, true, memory_order_relaxed);
+#endif
+}
+
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct wormfs *fs = fuse_req_userdata(req);
@@ -112,6 +124,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	struct stat st;
 	int fd, r;
 
+	note_ring(fs, req);
 	r = dir_get(fs, parent, &dir, &fd);
 	if (r == -ESTALE && dot) {
 		/* An NFS handle that outlived the kernel's caches and ours. */
@@ -128,17 +141,34 @@ void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 		fuse_reply_err(req, -r);
 }
 
+/* Where the rings serve, only FORGETs (and interrupts) are left to read from /dev/fuse, and whoever lets an inode go, an
+ * unlink most of all, wakes the thread that reads. While it sleeps they come together, and the kernel hands over all
+ * of them in one read. */
+static void wait_for_more_forgets(struct wormfs *fs)
+{
+	static const struct timespec linger = { .tv_nsec = FORGET_LINGER_MS * 1000000 };
+
+	if (atomic_load_explicit(&fs->served_by_ring, memory_order_relaxed))
+		(void)nanosleep(&linger, NULL);		/* a signal ends it: the better */
+}
+
 void op_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t nlookup)
 {
-	inode_forget(fuse_req_userdata(req), nodeid, nlookup);
+	struct wormfs *fs = fuse_req_userdata(req);
+
+	inode_forget(fs, nodeid, nlookup);
 	fuse_reply_none(req);
+	wait_for_more_forgets(fs);
 }
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
+	struct wormfs *fs = fuse_req_userdata(req);
+
 	for (size_t i = 0; i < count; i++)
-		inode_forget(fuse_req_userdata(req), forgets[i].ino, forgets[i].nlookup);
+		inode_forget(fs, forgets[i].ino, forgets[i].nlookup);
 	fuse_reply_none(req);
+	wait_for_more_forgets(fs);
 }
 
 struct new_node {

@@ -64,6 +64,7 @@ struct wormfs {
 	struct fuse_session *se;
 	bool io_uring, passthrough, splice;	/* in use; why not is in the text beside it */
 	char io_uring_why[120], passthrough_why[120];
+	atomic_bool served_by_ring;	/* a request came over io_uring: none but FORGETs come through /dev/fuse */
 	atomic_bool ready;	/* the kernel has said what it offers: these are final */
 
 	struct inode_table *inodes;
