@@ -227,7 +227,7 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 				struct handle **ret_handle)
 {
 	bool truncate = fi->flags & O_TRUNC, write = truncate || (fi->flags & O_ACCMODE) != O_RDONLY;
-	bool loaded = false;
+	bool loaded = false, seen;
 	mode_t mode = 0;
 	struct stat st;
 	int fd, r;
@@ -247,14 +247,17 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 		r = credentials_assume_writer(fs, req, mode);
 	if (r < 0)
 		return r;
-	fd = descriptor_open(fs, ino, handle_lower_flags(fi->flags));
+	fd = descriptor_open_named_locked(fs, ino, handle_lower_flags(fi->flags), &st);
+	seen = fd >= 0;
+	if (!seen)
+		fd = descriptor_open(fs, ino, handle_lower_flags(fi->flags));
 	if (fd >= 0 && ino->phase == LOCK_UNKNOWN) {	/* the first look at its lock, with the same descriptor */
-		lock_load_from_locked(fs, ino, fd);
+		lock_load_from_locked(fs, ino, fd, seen ? &st : NULL);
 		loaded = true;
 	}
 	r = fd < 0 ? fd : handle_open_locked(fs, req, ino, fd, NULL, fi, ret_handle);
 	credentials_drop(fs);
-	if (r == 0 && !loaded && ino->phase == LOCK_COMMITTED && fstat((*ret_handle)->fd, &st) == 0)
+	if (r == 0 && !loaded && ino->phase == LOCK_COMMITTED && (seen || fstat((*ret_handle)->fd, &st) == 0))
 		lock_check_suspect_locked(fs, ino, &st);
 	return r;
 }

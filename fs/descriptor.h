@@ -4,6 +4,7 @@
 #define WORMFS_DESCRIPTOR_H
 
 #include <stdint.h>
+#include <sys/stat.h>
 
 struct wormfs;
 struct inode;
@@ -21,6 +22,10 @@ void descriptor_drop(struct wormfs *fs, struct inode *ino);
 
 /* A new descriptor with these open(2) flags; the caller closes it. */
 int descriptor_open(struct wormfs *fs, struct inode *ino, int flags);
+
+/* The same by the name of a regular file that was only looked up so far, and its attributes. ino->lock is held, and no
+ * O_TRUNC. -EOPNOTSUPP: use descriptor_open(), which also knows what is wrong. */
+int descriptor_open_named_locked(struct wormfs *fs, struct inode *ino, int flags, struct stat *ret_st);
 
 unsigned descriptor_count(struct wormfs *fs);
 

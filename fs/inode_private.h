@@ -1,4 +1,4 @@
-/* Between inode.c (the table), inode_name.c and inode_handle.c; nobody else includes it. */
+/* Between inode.c (the table), inode_name.c, inode_handle.c and descriptor.c; nobody else includes it. */
 #ifndef WORMFS_INODE_PRIVATE_H
 #define WORMFS_INODE_PRIVATE_H
 

@@ -153,7 +153,7 @@ static void load_from_ledger_locked(struct wormfs *fs, struct inode *ino, int fd
 	trail_file_locked(fs, ino, AUDIT_TAMPER, -ENODATA, "lock record removed below the mount%s", r == 0 ? ", written again" : "");
 }
 
-void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd)
+void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd, const struct stat *file_st)
 {
 	bool known_none = ino->phase == LOCK_NONE;
 	uint8_t bytes[RECORD_BYTES];
@@ -196,8 +196,8 @@ void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd)
 		} else {
 			lock_set_record_locked(ino, &rec);
 			ino->phase = ino->rec ? LOCK_COMMITTED : LOCK_UNREADABLE;
-			if (ino->rec && inode_stat(fd, "", &st, &btime_ns) == 0)
-				lock_check_suspect_locked(fs, ino, &st);
+			if (ino->rec && (file_st || inode_stat(fd, "", &st, &btime_ns) == 0))
+				lock_check_suspect_locked(fs, ino, file_st ? file_st : &st);
 		}
 	}
 	if (fd != file_fd)
@@ -206,7 +206,7 @@ void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd)
 
 void lock_load_locked(struct wormfs *fs, struct inode *ino)
 {
-	lock_load_from_locked(fs, ino, -1);
+	lock_load_from_locked(fs, ino, -1, NULL);
 }
 
 void lock_verify_locked(struct wormfs *fs, struct inode *ino)

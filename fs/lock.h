@@ -15,8 +15,9 @@
 /* Finds out what is not known yet: record on the file, row in the ledger. Never fails: what cannot be
  * found out is LOCK_UNREADABLE. */
 void lock_load_locked(struct wormfs *fs, struct inode *ino);
-/* The same with a descriptor of it that may be read, which saves opening another; -1: none. */
-void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd);
+/* The same with a descriptor of it that may be read, which saves opening another; -1: none. And with its attributes, as
+ * they are now; NULL: not known. */
+void lock_load_from_locked(struct wormfs *fs, struct inode *ino, int file_fd, const struct stat *file_st);
 
 /* By its (first known) name, and the staging names of its rule. */
 bool lock_is_staging(struct wormfs *fs, struct inode *ino, const struct policy_rule *rule);

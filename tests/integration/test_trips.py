@@ -1,10 +1,67 @@
 """Round trips and wake-ups that are saved, and that nothing but time is saved with them."""
 import os
+import signal
 import time
 
 import pytest
 
-from harness import wait_for, write_file
+from harness import opened, wait_for, write_file
+
+
+def finish(children, deadline_s=30):
+    """The exit codes of forked children, which are killed when they hang."""
+    codes = []
+    until = time.monotonic() + deadline_s
+    for pid in children:
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                codes.append(os.waitstatus_to_exitcode(status))
+                break
+            if time.monotonic() > until:
+                os.kill(pid, signal.SIGKILL)
+                until = 0
+            time.sleep(0.005)
+    return codes
+
+
+def forked(fn):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(0 if fn() else 1)
+        except BaseException:
+            os._exit(2)
+    return pid
+
+
+def test_a_cold_file_is_opened_under_the_name_it_has_now(mount):
+    """Its name is the way to it; two that change places while they are opened keep their bytes."""
+    share = mount('commit=never')
+    a, b, c = (share.at(name) for name in 'abc')
+    write_file(a, b'aaaa')
+    write_file(b, b'bbbb')
+    inode = {os.stat(a).st_ino: b'aaaa', os.stat(b).st_ino: b'bbbb'}
+    until = time.monotonic() + 1
+
+    def read_again_and_again():
+        while time.monotonic() < until:
+            try:
+                with opened(a, os.O_RDONLY) as fd:
+                    if os.read(fd, 10) != inode[os.fstat(fd).st_ino]:
+                        return False
+            except FileNotFoundError:
+                pass
+        return True
+
+    children = [forked(read_again_and_again) for _ in range(3)]
+    while time.monotonic() < until:
+        os.rename(a, c)
+        os.rename(b, a)
+        os.rename(c, b)
+        with open('/proc/sys/vm/drop_caches', 'w') as f:
+            f.write('2')
+    assert finish(children) == [0] * 3
 
 
 def test_forgets_of_many_files_do_not_wake_the_daemon_one_by_one(mount):
