@@ -91,6 +91,7 @@ static void put_backing_locked(struct wormfs *fs, struct inode *ino)
 /* A small locked file is read once and then comes from the page cache of the mount, which is twice as
  * fast as passthrough (its OPEN need not touch the lower file at all). Its pages never change. */
 #define CACHED_MAX_BYTES (128 * 1024)
+#define PRELOAD_MAX_BYTES (16 * 1024)
 
 static bool is_small_and_locked(const struct inode *ino)
 {
@@ -223,6 +224,26 @@ int handle_need_fd_locked(struct wormfs *fs, struct handle *h)
 	return 0;
 }
 
+/* Who opens a small locked file reads it: the first one finds the data in the page cache of the mount, and need not ask.
+ * Nobody else has the file open, so no page of it waits for an answer to a READ, which we might be the one to give. */
+static void preload_locked(struct wormfs *fs, struct inode *ino, struct handle *h)
+{
+	char data[PRELOAD_MAX_BYTES];
+	struct fuse_bufvec vec = FUSE_BUFVEC_INIT(0);
+	ssize_t n;
+
+	if (ino->preloaded || ino->handles != h || h->next || !is_small_and_locked(ino) || ino->rec->size_bytes > sizeof(data) ||
+	    handle_need_fd_locked(fs, h) < 0)
+		return;
+	ino->preloaded = true;		/* once: what the kernel let go of is read */
+	n = pread(h->fd, data, sizeof(data), 0);
+	if (n <= 0 || (uint64_t)n != ino->rec->size_bytes)
+		return;
+	vec.buf[0].mem = data;
+	vec.buf[0].size = n;
+	(void)fuse_lowlevel_notify_store(fs->se, ino->nodeid, 0, &vec, FUSE_BUF_NO_SPLICE);	/* else it is read */
+}
+
 static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
 				struct handle **ret_handle)
 {
@@ -240,8 +261,12 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 	r = write ? append_check_open_locked(ino) : 0;
 	if (r < 0)
 		return r;
-	if (!write && is_small_and_locked(ino))
-		return handle_open_locked(fs, req, ino, -1, NULL, fi, ret_handle);
+	if (!write && is_small_and_locked(ino)) {
+		r = handle_open_locked(fs, req, ino, -1, NULL, fi, ret_handle);
+		if (r == 0)
+			preload_locked(fs, ino, *ret_handle);
+		return r;
+	}
 	r = write && fuse_req_ctx(req)->uid != 0 ? mode_of(fs, ino, &mode) : 0;
 	if (r == 0)
 		r = credentials_assume_writer(fs, req, mode);
@@ -259,6 +284,8 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 	credentials_drop(fs);
 	if (r == 0 && !loaded && ino->phase == LOCK_COMMITTED && (seen || fstat((*ret_handle)->fd, &st) == 0))
 		lock_check_suspect_locked(fs, ino, &st);
+	if (r == 0 && !write)
+		preload_locked(fs, ino, *ret_handle);
 	return r;
 }
 

@@ -1,11 +1,25 @@
 """Round trips and wake-ups that are saved, and that nothing but time is saved with them."""
+import mmap
 import os
+import random
 import signal
 import time
 
 import pytest
 
-from harness import opened, wait_for, write_file
+from harness import opened, read_file, wait_for, write_file
+
+PRELOADED = 16384       # PRELOAD_MAX_BYTES of data.c
+
+
+def drop_caches(share):
+    with open('/proc/sys/vm/drop_caches', 'w') as f:
+        f.write('2')
+    wait_for('the inodes to be forgotten', lambda: share.info()['inodes'] < 10)
+
+
+def data_of(n):
+    return random.Random(n).randbytes(n)
 
 
 def finish(children, deadline_s=30):
@@ -33,6 +47,68 @@ def forked(fn):
         except BaseException:
             os._exit(2)
     return pid
+
+
+def test_who_opens_a_small_locked_file_reads_it_without_asking_again(mount):
+    share = mount()
+    sizes = [1, 7, 4095, 4096, 4097, PRELOADED]
+    for n in sizes:
+        share.lock('f%d' % n, data_of(n))
+    for cold in (False, True):
+        if cold:
+            drop_caches(share)
+        fds = {n: os.open(share.at('f%d' % n), os.O_RDONLY) for n in sizes}
+        try:
+            for n, fd in fds.items():
+                assert os.fstat(fd).st_size == n
+            os.kill(share.proc.pid, signal.SIGSTOP)
+            try:
+                child = forked(lambda: all(os.pread(fd, n, 0) == data_of(n) for n, fd in fds.items()))
+                codes = finish([child], 10)
+            finally:
+                os.kill(share.proc.pid, signal.SIGCONT)
+            assert codes == [0], 'cold' if cold else 'new'
+        finally:
+            for fd in fds.values():
+                os.close(fd)
+
+
+def test_what_is_not_preloaded_is_read_as_it_is(mount):
+    share = mount()
+    big = share.lock('big', data_of(PRELOADED + 1))
+    open_file = write_file(share.at('a.part'), b'not locked')
+    drop_caches(share)
+    assert read_file(big) == data_of(PRELOADED + 1)
+    assert read_file(open_file) == b'not locked'
+    write_file(open_file, b'not locked, and longer')
+    assert read_file(open_file) == b'not locked, and longer'
+
+
+def test_openers_that_race_for_a_cold_file_all_read_its_bytes(mount):
+    share = mount()
+    names = {n: share.lock('f%d' % n, data_of(n)) for n in range(1, PRELOADED, 700)}
+    until = time.monotonic() + 1.5
+
+    def read_again_and_again():
+        rng = random.Random()
+        while time.monotonic() < until:
+            n = rng.choice(list(names))
+            with opened(names[n], os.O_RDONLY) as fd:
+                if rng.random() < 0.3:
+                    with mmap.mmap(fd, n, prot=mmap.PROT_READ) as m:
+                        got = m[:]
+                else:
+                    got = os.read(fd, n + 100)
+            if got != data_of(n):
+                return False
+        return True
+
+    children = [forked(read_again_and_again) for _ in range(8)]
+    while time.monotonic() < until:
+        with open('/proc/sys/vm/drop_caches', 'w') as f:
+            f.write('3')
+        time.sleep(0.02)
+    assert finish(children) == [0] * 8
 
 
 def test_a_cold_file_is_opened_under_the_name_it_has_now(mount):
