@@ -404,6 +404,7 @@ struct rename {
 	const char *name, *new_name;
 	unsigned flags;
 	nlink_t to_nlink;
+	bool locks;		/* locks_by_rename() */
 };
 
 static void lock_two(struct inode *a, struct inode *b)
@@ -509,7 +510,7 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 			moved(fs, rn, true);
 			return r;
 		}
-	} else if (locks_by_rename(fs, rn) && inode_stat(rn->from_fd, rn->name, &st, &btime_ns) == 0 && st.st_size > 0) {
+	} else if (rn->locks && inode_stat(rn->from_fd, rn->name, &st, &btime_ns) == 0 && st.st_size > 0) {
 		/* The record first: a crash in between leaves it locked under the staging name, not
 		 * unlocked under the real one. Its path and pins are those of the new place. */
 		moved(fs, rn, false);
@@ -545,21 +546,49 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 	return 0;
 }
 
+/* Most renames replace nothing, and the lower filesystem knows: no look at the new name. -EEXIST: look at it. */
+static int rename_to_free_name(struct wormfs *fs, struct rename *rn)
+{
+	int r = -EEXIST;
+
+	if (rn->flags || S_ISDIR(rn->from->type) || atomic_load_explicit(&fs->no_noreplace, memory_order_relaxed))
+		return r;
+	pthread_rwlock_rdlock(&fs->rename_lock);
+	pthread_mutex_lock(&rn->from->lock);
+	lock_load_locked(fs, rn->from);
+	rn->locks = locks_by_rename(fs, rn);
+	if (!rn->locks && rn->from->phase != LOCK_COMMITTED) {		/* else there is a record to take back when the name is taken */
+		rn->flags = RENAME_NOREPLACE;
+		r = rename_locked(fs, rn);
+		rn->flags = 0;
+	}
+	pthread_mutex_unlock(&rn->from->lock);
+	pthread_rwlock_unlock(&fs->rename_lock);
+	if (r == -EINVAL) {			/* NFS, for one: renameat2(2) */
+		atomic_store_explicit(&fs->no_noreplace, true, memory_order_relaxed);
+		r = -EEXIST;
+	}
+	return r;
+}
+
 static int rename_both(struct wormfs *fs, struct rename *rn)
 {
 	struct stat st;
 	int r;
 
 	r = inode_lookup(fs, rn->from_dir, rn->from_fd, rn->name, &rn->from, &st);
+	if (r == 0)
+		r = keep_handle(fs, rn->from);
 	if (r < 0)
+		return r;
+	r = rename_to_free_name(fs, rn);
+	if (r != -EEXIST)
 		return r;
 	r = inode_lookup(fs, rn->to_dir, rn->to_fd, rn->new_name, &rn->to, &st);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	rn->to_nlink = rn->to ? st.st_nlink : 0;
-	r = keep_handle(fs, rn->from);
-	if (r == 0 && rn->to)
-		r = keep_handle(fs, rn->to);
+	r = rn->to ? keep_handle(fs, rn->to) : 0;
 	if (r < 0)
 		return r;
 
@@ -571,6 +600,7 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	else
 		pthread_rwlock_rdlock(&fs->rename_lock);
 	lock_two(rn->from, rn->to);
+	rn->locks = locks_by_rename(fs, rn);
 	r = rename_locked(fs, rn);
 	unlock_two(rn->from, rn->to);
 	pthread_rwlock_unlock(&fs->rename_lock);

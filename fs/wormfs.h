@@ -111,6 +111,7 @@ struct wormfs {
 	atomic_uint pin_epoch;		/* pins that inodes remember from an older one count for nothing */
 	atomic_bool ledger_rows;	/* the ledger has, or had, a row: "no record" must be asked there, too */
 	atomic_bool unpinned_locks;	/* a file was locked whose directory nobody knew: ask all directories */
+	atomic_bool no_noreplace;	/* the lower filesystem has no RENAME_NOREPLACE */
 	atomic_bool ledger_failed;	/* a look-up failed: said once */
 
 	atomic_uint orders_placing, orders_coming;	/* orders that enforce something (hold.h) */

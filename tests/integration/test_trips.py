@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import opened, read_file, wait_for, write_file
+from harness import errno_of, need_program, opened, read_file, run, wait_for, write_file
 
 PRELOADED = 16384       # PRELOAD_MAX_BYTES of data.c
 
@@ -138,6 +138,45 @@ def test_a_cold_file_is_opened_under_the_name_it_has_now(mount):
         with open('/proc/sys/vm/drop_caches', 'w') as f:
             f.write('2')
     assert finish(children) == [0] * 3
+
+
+def renames_of_every_kind(share):
+    write_file(share.at('a.part'), b'a')
+    write_file(share.at('b.part'), b'b')
+    os.rename(share.at('a.part'), share.at('c.part'))                   # to a free name
+    os.rename(share.at('c.part'), share.at('b.part'))                   # onto another
+    assert read_file(share.at('b.part')) == b'a' and sorted(os.listdir(share.mnt)) == ['b.part']
+    os.link(share.at('b.part'), share.at('d.part'))
+    os.rename(share.at('d.part'), share.at('b.part'))                   # two names of one file: nothing happens
+    assert sorted(os.listdir(share.mnt)) == ['b.part', 'd.part']
+    os.unlink(share.at('d.part'))
+    locked = share.lock('locked')
+    assert errno_of(os.rename, share.at('b.part'), locked) == 'EPERM'
+    assert errno_of(os.rename, locked, share.at('free')) == 'EPERM'
+    os.mkdir(share.at('d'))
+    assert errno_of(os.rename, share.at('b.part'), share.at('d')) == 'EISDIR'
+    os.rename(share.at('b.part'), share.at('b'))                        # off its staging name: locked
+    share.wait_state(share.at('b'), 'retained')
+    assert sorted(os.listdir(share.mnt)) == ['b', 'd', 'locked']
+
+
+def test_renames_onto_free_and_taken_names(mount):
+    renames_of_every_kind(mount())
+
+
+def test_renames_where_the_lower_filesystem_cannot_be_asked_for_a_free_name(mount, tmp_path):
+    """bindfs knows no flags of renameat2(2)."""
+    lower, point = tmp_path / 'lower', tmp_path / 'bindfs'
+    lower.mkdir()
+    point.mkdir()
+    run(need_program('bindfs'), lower, point)
+    try:
+        share = mount('passthrough=no', base=str(point), start=False)
+        share.start()
+        renames_of_every_kind(share)
+        share.end()
+    finally:
+        run('umount', '-l', point)
 
 
 def test_forgets_of_many_files_do_not_wake_the_daemon_one_by_one(mount):
