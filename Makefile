@@ -108,7 +108,7 @@ unit: setup-test
 	@$(MAKE) --no-print-directory $(UNIT_BIN)
 	@set -e; for t in $(UNIT_BIN); do $$t; done
 
-## bench: wormfs beside its peers, needs root; ARGS='--quick --goals' (tests/bench/bench.py --help)
+## bench: wormfs beside its peers, needs root; ARGS='--quick --goals', ARGS=--audit (tests/bench/bench.py --help)
 bench: setup-bench
 	@$(MAKE) --no-print-directory programs $(BUILD)/tests/fsbench $(BUILD)/tests/policybench
 	@BUILD='$(BUILD)' $(PYTHON) tests/bench/bench.py $(ARGS)

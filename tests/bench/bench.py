@@ -99,6 +99,11 @@ CONTENDERS = [
               [str(PASSTHROUGH_HP), "--foreground", "-o", "allow_other,io_uring", "{base}", "{mnt}"],
               uring=True),
 ]
+AUDITED = [  # --audit: the second differs from the first in nothing else, and the third from the second in nothing at all
+    wormfs("wormfs", "default, audited", [], locks=True, uring=True),
+    wormfs("wormfs-noaudit", "audit=off", ["audit=off"], locks=True, uring=True),
+    wormfs("wormfs-noaudit-again", "the same: what two runs of one thing differ by", ["audit=off"], locks=True, uring=True),
+]
 PEERS = ["bindfs", "mergerfs", "fuse-overlayfs", "passthrough_hp", "passthrough_hp-uring"]
 
 
@@ -243,7 +248,7 @@ class Step:
         self.passes = int(args[args.index("-p") + 1]) if "-p" in args else 1
 
 
-WRITERS = ("create", "seqwrite", "randwrite", "tree")
+WRITERS = ("create", "seqwrite", "randwrite", "tree", "refuse")  # the server goes on after its answers
 VARIANTS = {"1p": 1, "1": 1, "4": 4}  # threads
 
 
@@ -298,6 +303,18 @@ def steps_of(n, mib, variants):
             tree("tree", about="make 144 directories, 2560 files of 0.5 to 16 KiB")
         tree("walk-cold", drop=True, about="find, stat all, read the headers; an operation is an entry")
         tree("walk-warm", ["-w"], about="the same, again")
+    return steps
+
+
+def audit_steps(n):
+    """What the audit log has lines of (create: and lock; refuse), and what it has none of."""
+    names = ["create", "read-warm", "create-part", "rename", "unlink"]
+    steps = []
+    for v in ("1", "4"):
+        steps += [s for s in steps_of(n, 1, [v]) if s.name.split("/")[0] in names]
+        steps.insert([s.name for s in steps].index(f"read-warm/{v}"),
+                     Step(f"refuse/{v}", "refuse", f"s{v}", ["-n", str(n), "-t", v], [f"create/{v}"],
+                          about="open for writing of a locked file, refused"))
     return steps
 
 
@@ -579,6 +596,23 @@ def print_goals(result):
               f"{sum(r[-1] == '-' for r in rows)} not measured")
 
 
+def print_audit(result):
+    """With the audit log no operation is to be slower by more than 5 %."""
+    for base, phases in result["results"].items():
+        rows = []
+        for p, cells in phases.items():
+            r = ratio(cells, "wormfs", "wormfs-noaudit")
+            same = ratio(cells, "wormfs-noaudit-again", "wormfs-noaudit")
+            with_log, without = (cells.get(n, {}) for n in ("wormfs", "wormfs-noaudit"))
+            rows.append([p, short(without.get("ops_s")), short(with_log.get("ops_s")), as_ratio(r), as_ratio(same),
+                         as_ratio(cpu_ratio(cells, "wormfs", "wormfs-noaudit")),
+                         f"{with_log.get('after_cpu_s', 0):.2f}/{without.get('after_cpu_s', 0):.2f}",
+                         "-" if r is None or same is None else "met" if r >= AHEAD else
+                         "in the noise" if 1 - r <= abs(1 - same) else "NOT MET"])
+        table(f"{base}: operations per second without and with the audit log (goal: at least {AHEAD})",
+              ["phase", "audit=off", "audit=on", "ratio", "off/off", "by CPU", "CPU s after, on/off", ""], rows)
+
+
 # --- round trips -----------------------------------------------------------------------------
 
 class Trace:
@@ -742,6 +776,8 @@ def arguments():
     p.add_argument("--disk", default="/var/tmp", metavar="DIR", help="where the disk is (/var/tmp)")
     p.add_argument("--reps", type=int, metavar="N", help="repetitions (5; --quick: 2)")
     p.add_argument("--goals", action="store_true", help="also the project's targets, met or not")
+    p.add_argument("--audit", action="store_true",
+                   help="instead compare audit=on with audit=off: create, rename, unlink, refused open, read")
     p.add_argument("--trips", action="store_true",
                    help="instead count the FUSE requests of each operation of the small-file phases")
     p.add_argument("--show", action="store_true", help="print the last result again, measure nothing")
@@ -804,7 +840,10 @@ def main():
             print(f"{s.name:22}{s.about}")
         return 0
     if args.show:
-        result = json.loads(args.out.read_text())
+        result = json.loads((args.out.with_name("audit.json") if args.audit else args.out).read_text())
+        if args.audit:
+            print_audit(result)
+            return 0
         print_tables(result)
         if args.goals:
             print_goals(result)
@@ -824,12 +863,16 @@ def main():
 
     n, mib, reps, variants = (400, 32, 2, ["1p", "4"]) if args.quick else (2000, 128, 5, list(VARIANTS))
     reps = args.reps or reps
-    steps, asked = choose(steps_of(n, mib, variants), args.only)
-    contenders = present(args)
+    if args.audit:
+        n, reps = (2000, args.reps or 3) if args.quick else (10000, args.reps or 9)  # short phases differ by more than 5 % from themselves
+    steps, asked = choose(audit_steps(n) if args.audit else steps_of(n, mib, variants), args.only)
+    contenders = AUDITED if args.audit else present(args)
     bases = args.base or ["tmpfs", "disk"]
     out = args.out
     if args.trips:
         out = out.with_name("trips.json")
+    if args.audit and out.name == "result.json":
+        out = out.with_name("audit.json")
     logs = out.parent / "logs"
     logs.mkdir(parents=True, exist_ok=True)
 
@@ -855,7 +898,7 @@ def main():
                             "worker": shlex.join([s.worker, *s.args])} for s in steps},
         "repetitions": reps, "small_files": n, "data_mib": mib, "failures": bench.failures,
     })
-    result["policy"] = policy_bench()
+    result["policy"] = [] if args.audit else policy_bench()
     out.write_text(json.dumps(result, indent=1) + "\n")
 
     print(f"{about['date']}  {about['kernel']}  {about['cpu']}\n"
@@ -867,6 +910,8 @@ def main():
         print(f"{name:22}{c['about']}: {c['command']}")
     if args.trips:
         print_trips(result["trips"])
+    elif args.audit:
+        print_audit(result)
     else:
         print_tables(result)
         if args.goals:

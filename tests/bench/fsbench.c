@@ -223,6 +223,18 @@ static void pass_unlink(struct worker *w)	/* what the phase rename left */
 	}
 }
 
+static void pass_refuse(struct worker *w)	/* files that the phase create has left locked */
+{
+	uint64_t t = now_ns();
+	char name[32];
+
+	for (uint64_t i = 0; i < w->ops; i++) {
+		if (openat(w->dir, name_of(name, 'f', i, w->opt->suffix), O_WRONLY | O_CLOEXEC) >= 0 || errno != EPERM)
+			die("open '%s' for writing: not refused", name);
+		t = sample(w, t);
+	}
+}
+
 static DIR *open_dir(int dir, const char *name)
 {
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -363,6 +375,7 @@ static const struct phase phases[] = {
 	{ "create",    pass_create,    OWN_NEW_DIR },
 	{ "stat",      pass_stat,      OWN_DIR },
 	{ "read",      pass_read,      OWN_DIR },
+	{ "refuse",    pass_refuse,    OWN_DIR },
 	{ "list",      pass_list,      OWN_DIR },
 	{ "rename",    pass_rename,    OWN_DIR },
 	{ "unlink",    pass_unlink,    OWN_DIR },
