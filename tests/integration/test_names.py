@@ -1,4 +1,5 @@
 """T51: names of any bytes, of 255 bytes, below PATH_MAX, and what only looks like the same path."""
+import errno
 import json
 import os
 
@@ -147,3 +148,37 @@ def test_T51_the_root_of_the_share_itself(wormfs):
     assert errno_of(os.rmdir, wormfs.mnt) == 'EBUSY'
     assert wormfs.refused('hold', '', case='x') == 'EINVAL'
     assert wormfs.refused('commit', '') in ('EINVAL', 'EISDIR')
+
+
+# ---- a file that was only looked at, and whose name goes to another --------------------------------------
+
+def only_looked_at(share, name):
+    """A descriptor that the daemon hears nothing of but a look-up: no handle of the file is known yet."""
+    return os.open(share.at(name), os.O_PATH)
+
+
+def seen(what, fd):
+    """What he gets who looks through his descriptor: nothing, or that it is gone, and never what has the name now."""
+    try:
+        return what('/proc/self/fd/%d' % fd)
+    except OSError as e:
+        assert e.errno in (errno.ESTALE, errno.ENOENT), e
+        return None
+
+
+@pytest.mark.parametrize('how', ['unlink', 'rename'])
+def test_who_has_a_file_whose_name_another_takes_does_not_get_that(mount, how):
+    share = mount('commit=explicit,audit=off')		# a line of the log would ask for its handle
+    os.mknod(share.at('a'), 0o600)
+    write_file(share.at('new'), b'another', 0o644)
+    fd = only_looked_at(share, 'a')
+    try:
+        if how == 'unlink':
+            os.unlink(share.at('a'))
+        os.rename(share.at('new'), share.at('a'))
+        assert seen(read_file, fd) in (b'', None)
+        assert seen(lambda p: os.chmod(p, 0o777), fd) is None
+        st = os.stat(share.below('a'))
+        assert (st.st_mode & 0o777, st.st_size) == (0o644, 7) and read_file(share.at('a')) == b'another'
+    finally:
+        os.close(fd)
