@@ -489,3 +489,22 @@ def test_commit_never_has_nothing_to_hold_in_the_future(mount):
     os.mkdir(share.at('d'))
     p = hold(share, 'c1', '--future', 'd', check=False)
     assert p.returncode == 2 and 'commit=never' in p.err
+
+
+def test_a_file_that_is_closing_while_its_hold_is_released_is_held_until_it_is_released_again(mount):
+    share = mount('retention=1d')
+    os.mkdir(share.at('d'))
+    share.ctl('hold', '--future', 'c1', share.at('d'))
+    fd = os.open(share.at('d/a'), os.O_CREAT | os.O_WRONLY)
+    try:
+        os.write(fd, b'x')
+        os.close(os.dup(fd))
+        assert share.shows('d/a') == 'closing'
+        share.ctl('release', 'c1', '--reason', 'over', '--all', share.mnt)
+    finally:
+        os.close(fd)
+    share.wait_state(share.at('d/a'), 'retained')
+    share.must('sync')
+    assert share.shows('d/a', 'holds') == 'c1'
+    share.ctl('release', 'c1', '--reason', 'over', '--all', share.mnt)
+    assert share.shows('d/a', 'holds') == ''
