@@ -18,6 +18,7 @@
 #include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/pin.h"
+#include "fs/push.h"
 #include "fs/rule.h"
 #include "lockstore/staging.h"
 #include "fs/trail.h"
@@ -105,6 +106,16 @@ int64_t lock_retention_of_rule_locked(struct wormfs *fs, struct inode *ino, int6
 	return until_s;
 }
 
+static enum ledger_push pushed_locked(struct wormfs *fs, struct inode *ino)
+{
+	struct policy *policy;
+	const struct policy_rule *rule = rule_of_record_locked(fs, ino, &policy);
+	enum ledger_push push = push_of(fs, rule ? &rule->set : &fs->mount_rule.set);
+
+	policy_put(policy);
+	return push;
+}
+
 int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, struct ledger_row *ret_row, char **ret_path)
 {
 	int r;
@@ -127,6 +138,7 @@ int lock_fill_row(struct wormfs *fs, struct inode *ino, const struct stat *st, s
 	ret_row->rec = *ino->rec;
 	ret_row->uid = st->st_uid;
 	ret_row->gid = st->st_gid;
+	ret_row->push = fs->push ? pushed_locked(fs, ino) : LEDGER_PUSH_NO;
 	/* Names of holds that came with the lock travel with the row; their count is in the record already. After a
 	 * crash they are asked for again. */
 	if (ino->rec->holds && !ino->seal_holds)
@@ -304,7 +316,7 @@ int lock_writer_open_locked(struct wormfs *fs, struct handle *h, const struct st
 	return 0;
 }
 
-static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync)
+static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync, bool *ret_locked)
 {
 	const struct policy_rule *rule;
 	struct inode *ino = h->ino;
@@ -331,6 +343,7 @@ static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync)
 		}
 		ino->phase = LOCK_CLOSING;
 		atomic_fetch_add(&fs->n_closing, 1);
+		*ret_locked = true;
 	} else if (ino->phase != LOCK_CLOSING && !(append_is_locked(ino) && h->changed)) {
 		return 0;
 	}
@@ -342,17 +355,19 @@ static int flush_locked(struct wormfs *fs, struct handle *h, bool *ret_sync)
 
 int lock_flush(struct wormfs *fs, struct handle *h)
 {
-	bool sync = false;
+	bool sync = false, locked = false;
 	int r;
 
 	pthread_rwlock_rdlock(&fs->rename_lock);
 	pthread_mutex_lock(&h->ino->lock);
 	h->closed = true;
-	r = flush_locked(fs, h, &sync);
+	r = flush_locked(fs, h, &sync, &locked);
 	pthread_mutex_unlock(&h->ino->lock);
 	pthread_rwlock_unlock(&fs->rename_lock);
 	if (r == 0 && sync && fsync(h->fd) < 0)
 		r = -errno;	/* locked, but nobody may call it durable */
+	if (r == 0 && locked && fs->push)
+		push_wait_at_close(fs, h->ino, h->fd);
 	return r;
 }
 

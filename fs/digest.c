@@ -126,23 +126,6 @@ static void write_taken(struct digest *d)
 	d->ntaken = 0;
 }
 
-static int find_inode(struct wormfs *fs, const struct ledger_undigested *file, struct inode **ret_ino)
-{
-	struct file_key key;
-	struct stat st;
-	int r;
-
-	if (inode_by_key(fs, &file->key, ret_ino, &st) == 0)
-		return 0;
-	r = inode_walk(fs, file->path, ret_ino);
-	if (r < 0)
-		return r;
-	if (inode_key(fs, *ret_ino, &key) == 0 && file_key_equal(&key, &file->key))
-		return 0;
-	inode_put(fs, *ret_ino);
-	return -ESTALE;
-}
-
 /* -EBUSY: not yet. -ESTALE: not what was locked. */
 static int check(struct wormfs *fs, struct inode *ino, int fd, const struct ledger_undigested *file, struct stat *ret_st)
 {
@@ -246,7 +229,7 @@ static int on_file(void *arg, const struct ledger_undigested *file)
 		return -ECANCELED;
 	d->any = true;
 	d->after_id = file->id;
-	r = find_inode(d->fs, file, &ino);
+	r = inode_of_row(d->fs, &file->key, file->path, &ino);
 	if (r == 0) {
 		r = digest_one(d, file, ino);
 		inode_put(d->fs, ino);

@@ -140,6 +140,8 @@ struct inode *inode_parent(struct wormfs *fs, struct inode *ino, char **ret_name
 /* The inode of a key, by its handle, referenced; it may have no known name. -ESTALE: gone. */
 int inode_by_key(struct wormfs *fs, const struct file_key *key, struct inode **ret_ino, struct stat *ret_st);
 int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key);
+/* The inode of a row of the ledger: by its key, else by its path if that leads to the same file. -ESTALE: it does not. */
+int inode_of_row(struct wormfs *fs, const struct file_key *key, const char *path, struct inode **ret_ino);
 
 uint64_t inode_table_count(struct wormfs *fs);
 /* The lower file handle of an inode whose `fd` is -1, for as long as the inode lives. -errno: cannot be had. */

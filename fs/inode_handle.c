@@ -181,3 +181,20 @@ int inode_key(struct wormfs *fs, struct inode *ino, struct file_key *ret_key)
 	descriptor_put(fs, ino, fd);
 	return r;
 }
+
+int inode_of_row(struct wormfs *fs, const struct file_key *key, const char *path, struct inode **ret_ino)
+{
+	struct file_key found;
+	struct stat st;
+	int r;
+
+	if (inode_by_key(fs, key, ret_ino, &st) == 0)
+		return 0;
+	r = inode_walk(fs, path, ret_ino);
+	if (r < 0)
+		return r;
+	if (inode_key(fs, *ret_ino, &found) == 0 && file_key_equal(&found, key))
+		return 0;
+	inode_put(fs, *ret_ino);
+	return -ESTALE;
+}

@@ -24,6 +24,7 @@
 #include "fs/log.h"
 #include "fs/lower_probe.h"
 #include "fs/privilege.h"
+#include "fs/push.h"
 #include "fs/rule.h"
 #include "fs/session.h"
 #include "lockstore/staging.h"
@@ -259,6 +260,8 @@ static int open_all(struct wormfs *fs)
 	if (r == 0)
 		r = rule_open(fs);
 	if (r == 0)
+		r = push_open(fs);
+	if (r == 0)
 		r = state_open(fs);
 	if (r == 0)
 		r = without_atime(fs);
@@ -293,6 +296,8 @@ static int start_threads(struct wormfs *fs)
 		r = hold_start(fs);
 	if (r == 0)
 		r = digest_start(fs);
+	if (r == 0)
+		r = push_start(fs);
 	if (r == 0)
 		r = control_start(fs);
 	return r;
@@ -361,6 +366,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	rule_stop(fs);
 	hold_close(fs);
 	digest_stop(fs);
+	push_stop(fs);
 	linger_stop(fs);
 	if (fs->state_made) {
 		trail_close(fs, false);
@@ -380,6 +386,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	}
 	trail_close(fs, clean);
 	state_close(fs, clean && status.error == 0 && status.dropped == 0);
+	push_close(fs);
 	rule_close(fs);
 	staging_close(fs->staging);
 	pthread_rwlock_destroy(&fs->rename_lock);

@@ -15,6 +15,8 @@
 #include "lockstore/staging.h"
 #include "lockstore/audit.h"
 #include "lockstore/case_name.h"
+#include "lockstore/upstream/plan.h"
+#include "lockstore/upstream/pusher.h"
 
 struct option_row {
 	const char *name;
@@ -257,8 +259,44 @@ static int set_xattr(struct options *o, const char *value, long arg)
 	return 0;
 }
 
+static int set_push_wait(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 0, 3600, &o->push_wait_s);
+}
+
+static int set_push_retry(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 1, 3600, &o->push_retry_s);
+}
+
+static int set_push_connections(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 1, QUMULO_CONNECTIONS_MAX, &o->push_connections);
+}
+
+static int set_push_in_flight(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 1, QUMULO_IN_FLIGHT_MAX, &o->push_in_flight);
+}
+
+static int set_push_undated(struct options *o, const char *value, long arg)
+{
+	struct push_undated undated;
+
+	if (push_undated_parse(value, &undated) < 0)
+		return -EINVAL;
+	return set_string(o, value, offsetof(struct options, push_undated));
+}
+
+static int set_push_root(struct options *o, const char *value, long arg)
+{
+	if (endpoint_check_root(value) < 0)
+		return -EINVAL;
+	return set_string(o, value, offsetof(struct options, push_root));
+}
+
 enum { FLAG_RO, FLAG_RW, FLAG_NOATIME, FLAG_ATIME, FLAG_DEV, FLAG_NODEV, FLAG_SUID, FLAG_NOSUID, FLAG_EXEC, FLAG_NOEXEC,
-       FLAG_ALLOW_OTHER, FLAG_NO_ALLOW_OTHER, FLAG_REMOUNT, FLAG_IGNORED };
+       FLAG_ALLOW_OTHER, FLAG_NO_ALLOW_OTHER, FLAG_REMOUNT, FLAG_PUSH_INSECURE, FLAG_IGNORED };
 
 static int set_flag(struct options *o, const char *value, long flag)
 {
@@ -276,6 +314,7 @@ static int set_flag(struct options *o, const char *value, long flag)
 	case FLAG_ALLOW_OTHER: o->allow_other = o->allow_other_given = true; break;
 	case FLAG_NO_ALLOW_OTHER: o->allow_other = false; o->allow_other_given = true; break;
 	case FLAG_REMOUNT: o->remount = true; break;
+	case FLAG_PUSH_INSECURE: o->push_insecure = true; break;
 	}
 	return 0;
 }
@@ -333,6 +372,22 @@ static const struct option_row rows[] = {
 	{ "digest", "on|off", "take the SHA-256 of every locked file, by and by, with the lowest priority: what\n"
 	  "wormctl verify compares with [on]", set_digest, 0 },
 	{ "digest_rate", "N", "read no more than N MiB/s for that (0-1048576); 0: no limit [0]", set_digest_rate, 0 },
+	{ "push", "qumulo:HOST[:PORT][/PREFIX]", "tell a Qumulo cluster of every lock, too, from a queue that outlives daemon and\n"
+	  "cluster; PORT is 8000, or 443 with a prefix such as /api [none]", STRING(push) },
+	{ "push_root", "/PATH", "what the share is called on the cluster; needed with push", set_push_root, 0 },
+	{ "push_credentials", "FILE", "token, or user and password, mode 0600: see wormfs(8) [the environment:\n"
+	  CREDENTIALS_ENV_TOKEN ", or " CREDENTIALS_ENV_USER " and " CREDENTIALS_ENV_PASSWORD "]", STRING(push_credentials) },
+	{ "push_ca", "FILE", "PEM with the certificate that the cluster's is signed by, or that itself [the\n"
+	  "system's]", STRING(push_ca) },
+	{ "push_insecure", NULL, "do not verify the cluster's certificate; said at every mount", set_flag, FLAG_PUSH_INSECURE },
+	{ "push_wait", "N", "close(2) waits N seconds (0-3600) at most for the cluster to have the lock; it never\n"
+	  "fails for the cluster's sake [0]", set_push_wait, 0 },
+	{ "push_undated", "fail|hold|DATE", "what a retention without a date (infinite, unspecified) becomes on the cluster:\n"
+	  "nothing, and shown as failed; a legal hold; or this date, for ever [fail]", set_push_undated, 0 },
+	{ "push_retry", "N", "longest pause in seconds (1-3600) before what failed is tried again; 60 times that\n"
+	  "after a refusal [60]", set_push_retry, 0 },
+	{ "push_connections", "N", "1-256 connections to the cluster [16]", set_push_connections, 0 },
+	{ "push_in_flight", "N", "1-4096 requests on their way at a time [128]", set_push_in_flight, 0 },
 	{ "passthrough", "auto|no", "reads, writes and mmap in the kernel (Linux 6.9, libfuse 3.17, root) [auto]", AUTO(passthrough) },
 	{ "io_uring", "auto|no", "requests over io_uring (Linux 6.14, libfuse 3.18, fuse.enable_uring) [auto]", AUTO(io_uring) },
 	{ "splice", "auto|no", "move pages instead of copying where neither of them is in use [auto]", AUTO(splice) },
@@ -475,6 +530,14 @@ static int check(struct options *o)
 		complain("clock=%s can be moved: it cannot be used with mode=compliance", o->clock);
 		return -EINVAL;
 	}
+	if (!o->push && (o->push_root || o->push_credentials || o->push_ca || o->push_insecure || o->push_wait_s || o->push_undated)) {
+		complain("options that begin with push_ need push=qumulo:HOST");
+		return -EINVAL;
+	}
+	if (o->push && !o->push_root) {
+		complain("push=%s: what is the share called there? add push_root=/PATH", o->push);
+		return -EINVAL;
+	}
 	if (retention_until(&o->min, 0) > retention_until(&o->max, 0)) {
 		complain("min is longer than max: no retention would fit");
 		return -EINVAL;
@@ -504,6 +567,9 @@ int options_parse(int argc, char **argv, struct options *ret)
 	ret->threads = 10;	/* libfuse's own default */
 	ret->uring_depth = 8;	/* likewise */
 	ret->descriptors = 512;
+	ret->push_retry_s = PUSHER_RETRY_S;
+	ret->push_connections = QUMULO_CONNECTIONS;
+	ret->push_in_flight = QUMULO_IN_FLIGHT;
 	ret->xattr_ns = -1;
 	ret->dev = ret->suid = ret->exec = -1;
 	ret->allow_other = geteuid() == 0;
@@ -559,5 +625,10 @@ void options_fini(struct options *o)
 	free(o->clock);
 	free(o->audit_anchor);
 	free(o->rules);
+	free(o->push);
+	free(o->push_root);
+	free(o->push_credentials);
+	free(o->push_ca);
+	free(o->push_undated);
 	free(o->kernel_options);
 }

@@ -36,6 +36,9 @@ struct options {
 	uint32_t audit_rotate_mib;	/* 0: never */
 	char *audit_anchor;		/* or NULL */
 	uint32_t settle_s;		/* after a lock, see policy.h */
+	char *push, *push_root, *push_credentials, *push_ca, *push_undated;	/* or NULL */
+	bool push_insecure;
+	uint32_t push_wait_s, push_retry_s, push_connections, push_in_flight;
 	bool digest;			/* SHA-256 of locked files, in the background */
 	uint32_t digest_rate;		/* MiB/s, 0: no limit */
 	bool passthrough, io_uring, splice;	/* wanted where the machine has it */

@@ -13,6 +13,7 @@
 #include "fs/ops.h"
 #include "fs/pin.h"
 #include "fs/privilege.h"
+#include "fs/push.h"
 #include "fs/refusal.h"
 #include "fs/rule.h"
 #include "lockstore/staging.h"
@@ -259,7 +260,7 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 		return r;
 	}
 	(void)look_at_digest(fs, ino, &v, &digest);	/* "pending", when the ledger does not answer */
-	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s?, s:s?, s:o, s:o, s:o, s:s?, s:o}",
+	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s?, s:s?, s:o, s:o, s:o, s:s?, s:o, s:o}",
 			 "path", encoded, "state", state_text(&v), "why", explain_state(fs, &v),
 			 "until", time_or_null(v.has_record, v.rec.until_s),
 			 "mode", v.has_record ? json_string(worm_mode_name(v.rec.mode)) : json_null(), "holds", holds,
@@ -269,7 +270,8 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 			 "refused", verdicts(v.state, S_ISDIR(ino->type), true), "allowed", verdicts(v.state, S_ISDIR(ino->type), false),
 			 "settles", time_or_null(v.state == GUARD_SETTLING, record_settles_until(&v.rec)),
 			 "cause", v.cause && *v.cause ? v.cause : NULL,
-			 "suspect", v.suspect ? json_string("size or time differs from its record: it was changed below the mount") : json_null());
+			 "suspect", v.suspect ? json_string("size or time differs from its record: it was changed below the mount") : json_null(),
+			 "push", v.has_record ? push_file_json(fs, ino) : json_null());
 	free(encoded);
 	free(v.cause);
 	*ret_json = json;
@@ -353,6 +355,7 @@ static json_t *problems_json(struct wormfs *fs)
 		json_array_append_new(list, json_string(text));
 	}
 	timekeeper_add_problems(fs, list);
+	push_add_problems(fs, list);
 	add_audit_problems(fs, list);
 	if (!fs->lower.xattr)
 		json_array_append_new(list, json_string("the share has no xattrs: locks are only in the ledger, and every close waits for it"));
@@ -421,7 +424,7 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 	json = configuration_json(fs);
 	if (!json)
 		return -EILSEQ;		/* a path that is not UTF-8 cannot be put into JSON */
-	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o, s:o}",
+	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o, s:o, s:o}",
 			 "transport", "io_uring", fs->io_uring, "io_uring_why", fs->io_uring_why, "passthrough", fs->passthrough,
 			 "passthrough_why", fs->passthrough_why, "splice", fs->splice, "libfuse", fuse_pkgversion(),
 			 "lower", "xattr", fs->lower.xattr, "namespace", fs->ns == LOWER_TRUSTED ? "trusted" : "user", "handles",
@@ -431,7 +434,7 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 			 "descriptors", "open", (int)descriptor_count(fs), "limit", (int)fs->opt.descriptors,
 			 "writers", (int)atomic_load(&fs->n_writers), "closing", (int)atomic_load(&fs->n_closing),
 			 "locked", (json_int_t)atomic_load(&fs->n_locked), "refused", refused_json(fs), "digest", digest_json(fs),
-			 "problems", problems_json(fs));
+			 "push", push_mount_json(fs), "problems", problems_json(fs));
 	if (!rest || json_object_update(json, rest) < 0) {
 		json_decref(rest);
 		json_decref(json);
@@ -513,6 +516,8 @@ int request_attribute(struct wormfs *fs, struct inode *ino, const char *name, ch
 		if (r < 0 || !*digest.text)
 			return r < 0 ? r : -ENODATA;
 		text = strdup(digest.text);
+	} else if (strcmp(name, "push") == 0) {
+		return push_text(fs, ino, ret_value);
 	} else if (strcmp(name, "holds") == 0) {
 		return holds_text(fs, ino, &v, ret_value);
 	} else {

@@ -153,9 +153,19 @@ const struct policy_rule *rule_or_mount_locked(struct wormfs *fs, struct inode *
 
 /* ---- the file ---- */
 
-/* A rule in compliance mode is a promise that a clock which can be moved would break. */
+/* A rule in compliance mode is a promise that a clock which can be moved would break; one that pushes needs a cluster. */
 static int check_policy(struct wormfs *fs, struct policy *policy, struct policy_error *ret_error)
 {
+	for (size_t i = 0; !fs->opt.push && i < policy_count(policy); i++) {
+		const struct policy_rule *rule = policy_at(policy, i);
+
+		if (!rule->set.push)
+			continue;
+		ret_error->line = rule->line;
+		snprintf(ret_error->text, sizeof(ret_error->text), "%s:%u: rule '%s': push = yes, and the mount has no cluster to push to (-o push=qumulo:HOST)",
+			 fs->rules_path, rule->line, rule->name);
+		return -EINVAL;
+	}
 	if (!fs->opt.clock || strcmp(fs->opt.clock, "own") == 0)
 		return 0;
 	for (size_t i = 0; i < policy_count(policy); i++) {
@@ -198,7 +208,7 @@ static void mount_rule_init(struct wormfs *fs)
 		.given = given, .commit = opt->commit, .idle_s = opt->idle_s, .retention = opt->retention, .min = opt->min,
 		.max = opt->max, .has_max = opt->has_max, .mode = opt->mode, .digest = opt->digest, .settle_s = opt->settle_s,
 		.staging_globs = opt->staging, .staging = fs->staging,
-		.holds = opt->hold, .nholds = opt->hold ? 1 : 0,
+		.holds = opt->hold, .nholds = opt->hold ? 1 : 0, .push = opt->push ? POLICY_PUSH_YES : NULL,
 	};
 }
 

@@ -165,6 +165,10 @@ static void choose_io_uring(struct wormfs *fs)
 		why = "switched off by -o io_uring=no";
 		goto out;
 	}
+	if (fs->opt.push_wait_s) {
+		why = "push_wait: a close that waits would hold up all requests of its CPU";
+		goto out;
+	}
 	fd = open(URING_SWITCH, O_RDONLY | O_CLOEXEC);
 	if (fd < 0) {
 		why = "the kernel has none (Linux 6.14)";

@@ -127,6 +127,25 @@ void trail_file_locked(struct wormfs *fs, struct inode *ino, enum audit_event ev
 	(void)put_file_locked(fs, ino, NULL, &entry, false);
 }
 
+void trail_push(struct wormfs *fs, const struct file_key *key, const char *path, const char *error, const char *format, ...)
+{
+	char detail[DETAIL_BYTES];
+	struct audit_entry entry = { .event = AUDIT_PUSH, .result = error ? -EREMOTEIO : 0, .detail = detail, .key = key, .path = path,
+				     .uid = geteuid(), .gid = getegid(), .pid = getpid(), .comm = "wormfs" };
+	size_t len;
+	va_list ap;
+
+	if (!audit_wants(fs->audit, entry.event, entry.result))
+		return;
+	va_start(ap, format);
+	vsnprintf(detail, sizeof(detail), format, ap);
+	va_end(ap);
+	len = strlen(detail);
+	if (error)
+		snprintf(detail + len, sizeof(detail) - len, ": %s", error);
+	audit_put(fs->audit, &entry);
+}
+
 int trail_before_locked(struct wormfs *fs, struct inode *ino, enum audit_event event, const char *format, ...)
 {
 	char detail[DETAIL_BYTES];

@@ -32,6 +32,9 @@ int trail_before_locked(struct wormfs *fs, struct inode *ino, enum audit_event e
 	__attribute__((format(printf, 4, 5)));
 /* The same for what has to do with no file, or with many. */
 int trail_before(struct wormfs *fs, enum audit_event event, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* A cluster confirmed the lock of a file; `error` not NULL: refused it, and why. */
+void trail_push(struct wormfs *fs, const struct file_key *key, const char *path, const char *error, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
 /* What has to do with no file. */
 void trail_note(struct wormfs *fs, enum audit_event event, int result, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));

@@ -35,6 +35,7 @@ struct timekeeper;
 struct hold_orders;
 struct role;
 struct digest;
+struct push;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
 struct lower_features {
@@ -93,6 +94,7 @@ struct wormfs {
 	struct role *hold_role, *approve;
 	enum privdel privdel;	/* in force: "never" may have been chosen by an earlier mount */
 	struct digest *digest;	/* NULL: digest=off */
+	struct push *push;	/* NULL: nothing is pushed */
 	int64_t last_mounted_s;	/* wall time: start of the daemon before this one, 0: none */
 	int state_lock_fd;	/* flock(2) */
 	unsigned state_made;	/* what this start made, to be taken away if it fails (state.c) */

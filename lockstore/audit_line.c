@@ -27,7 +27,7 @@ static const char *const names[AUDIT_EVENTS] = {
 	[AUDIT_MOUNT] = "mount", [AUDIT_UNMOUNT] = "unmount", [AUDIT_TAMPER] = "tamper",
 	[AUDIT_LEDGER_FAILING] = "ledger_failing", [AUDIT_LEDGER_OK] = "ledger_ok",
 	[AUDIT_LOG_LOST] = "log_lost", [AUDIT_LOG_TORN] = "log_torn",
-	[AUDIT_CREATE] = "create", [AUDIT_ADJUST] = "adjust",
+	[AUDIT_CREATE] = "create", [AUDIT_ADJUST] = "adjust", [AUDIT_PUSH] = "push",
 };
 _Static_assert(AUDIT_EVENTS <= 64, "sets of events are 64 bits");
 

@@ -38,6 +38,7 @@ enum audit_event {
 	AUDIT_LOG_TORN,			/* likewise: what a kill or a power cut left of a last line is in `detail` */
 	AUDIT_CREATE,			/* a regular file was made, empty as yet */
 	AUDIT_ADJUST,			/* times, mode, owner, an attribute or the name of a file that settles were set */
+	AUDIT_PUSH,			/* a cluster confirmed a lock; detail: what. With a result: it refused, and why */
 	AUDIT_EVENTS,
 };
 

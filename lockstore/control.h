@@ -12,6 +12,7 @@
  *      user.worm.serial     decimal                                        (likewise)
  *      user.worm.rule       name of the rule, "mount options" without one  (likewise)
  *      user.worm.sha256     lower case hexadecimal                         (likewise; ENODATA until it was taken)
+ *      user.worm.push       locked | pending[: why] | failed: why | off: what a cluster has of it  (likewise)
  *      user.worm.explain    JSON: everything above and why, see below      (any file or directory)
  *      user.worm.mount      JSON: what daemon this is, see below           (any file or directory)
  *    They are not listed by listxattr(2), so that no copy carries them away. Requests are
@@ -64,6 +65,12 @@
  *      {"verb":"policy-reload"}                      answer has "file", "count", and "open": files that keep the old rules
  *      {"verb":"verified","files":N,"bytes":N,"errors":N,"kinds":{NAME:N,...},"below":P}  a line "verify" in the audit log; kinds:
  *                           findings, by verify_kind_name()
+ *      {"verb":"push-list","state":"pending|locked|failed|all","from":N}   files that go to a cluster, whose number is above N:
+ *                                                    answer has "rows":[{"path","state","until","hold" (what the cluster has),
+ *                                                    "want","want_hold","status","error_class","error","attempts","next_try"},...]
+ *                                                    and "next": where to go on, or null
+ *      {"verb":"push-retry","path":P,"again":bool}   P is due now, and pushed from now on; again: what was proven is asked for
+ *                                                    again. Without a path: all that failed. Answer has "files"
  *    "by": the peer's uid is taken from the socket, never from the request. Arguments have the types of the table in
  *    fs/control_request.c, and all are checked before anything is done (EINVAL); those that no verb has are not looked at.
  *    P is relative to the share's root, "" is the root itself; bytes outside 0x21-0x7e and '%' itself are
@@ -81,11 +88,13 @@
  *    "clock_state":{"state":"ok|skewed|movable","system":RFC3339,"behind":N (seconds that the system's date is ahead of
  *             "now"),"budget":N|null (seconds it may still be believed),"synchronised":bool (says the kernel)},
  *    "inodes":N,"descriptors":{"open":N,"limit":N},"writers":N,"closing":N,
- *    "locked":N,"refused":{op:N,...},"digest":{"enabled":bool,"pending":N,"done":N,"failed":N},"problems":[text,...]}       numbers since mount; problems: what needs a person
+ *    "locked":N,"refused":{op:N,...},"digest":{"enabled":bool,"pending":N,"done":N,"failed":N},
+ *    "push":null|{"target","root","state":"ok|away|refused","reason":text|null,"since","next_try","in_flight":N,"waiting":N,"failed":N (in the
+ *             ledger),"told":N,"refused":N,"requests":N (since mount),"skew":seconds|null,"insecure":bool,"wait":N},"problems":[text,...]}       numbers since mount; problems: what needs a person
  * user.worm.explain:
  *   {"path":P,"state","why":sentence,"until":null|text,"mode":null|text,"holds":[...],"committed":null|text,
  *    "serial":null|N,"size":N,"rule":null|text,"sha256":null|text,"digest":null|"taken|pending|off by its rule|off on this mount","refused":[operation names],"allowed":[operation names],
- *    "suspect":null|sentence,"settles":null|text,"cause":null|text}
+ *    "suspect":null|sentence,"settles":null|text,"cause":null|text,"push":null| as a row of push-list without "path"}
  */
 #ifndef WORMFS_CONTROL_H
 #define WORMFS_CONTROL_H

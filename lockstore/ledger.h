@@ -20,7 +20,7 @@
 #include "lockstore/record.h"
 
 #define LEDGER_FILE "ledger.db"		/* in the state directory */
-#define LEDGER_SCHEMA_VERSION 3		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
+#define LEDGER_SCHEMA_VERSION 4		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
 #define LEDGER_CASE_MAX_BYTES CASE_NAME_MAX_BYTES	/* name of a legal hold, see case_name.h */
 
 struct ledger;
@@ -43,6 +43,10 @@ void ledger_close(struct ledger *ledger);
  * the calling thread asks again. NULL: about this thread's last ledger_open() that failed. */
 const char *ledger_error(struct ledger *ledger);
 
+/* Is the lock to be pushed to a cluster (ledger_push.h)? ASK: whoever pushes asks the rule of the file, and the cluster what it has:
+ * rows made from the files, since nobody knows what was pushed before. */
+enum ledger_push { LEDGER_PUSH_NO, LEDGER_PUSH_YES, LEDGER_PUSH_ASK };
+
 /* A locked file. Pointers in a row handed to a callback live until it returns. */
 struct ledger_row {
 	struct file_key key;
@@ -58,6 +62,7 @@ struct ledger_row {
 	 * '\n' between their names, added in the same transaction when the file does not have them yet (at committed_s,
 	 * by whoever gave the order, else uid 0); NULL: none. */
 	const char *hold;
+	enum ledger_push push;	/* in ledger_put(): a row that is there keeps what it has, but YES goes over all */
 };
 
 /* Several changes in one durable transaction (synchronous=FULL). Not nested: -EINVAL. rollback never fails,

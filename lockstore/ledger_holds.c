@@ -7,19 +7,33 @@
 
 #define PAGE_HOLDS 128
 
-/* Counts again, so that the number in the row is right whatever it was. */
+/* Counts again, so that the number in the row is right whatever it was. A hold that is there is not released any more. */
 static int update_count(struct ledger *ledger, sqlite3_int64 id)
 {
 	sqlite3_stmt *stmt;
 	int r;
 
 	r = ledger_prepare(ledger, &ledger->writer, STMT_HOLD_COUNT,
-			   "UPDATE file SET holds = (SELECT count(*) FROM hold WHERE hold.file = ?1) WHERE id = ?1",
+			   "UPDATE file SET holds = (SELECT count(*) FROM hold WHERE hold.file = ?1), push_release = 0 WHERE id = ?1",
 			   &stmt);
 	if (r < 0)
 		return r;
 	sqlite3_bind_int64(stmt, 1, id);
 	return ledger_run(ledger, &ledger->writer, stmt, "cannot count the holds of a file");
+}
+
+/* The last name went, and the cluster was told of a hold: it may be told of the release (LEDGER_PUSH_WAITS). */
+static int note_release(struct ledger *ledger, sqlite3_int64 id)
+{
+	sqlite3_stmt *stmt;
+	int r;
+
+	r = ledger_prepare(ledger, &ledger->writer, STMT_HOLD_RELEASED,
+			   "UPDATE file SET push_release = 1, push_due_ms = 0 WHERE id = ?1 AND pushed_hold <> 0 AND holds = 0", &stmt);
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(stmt, 1, id);
+	return ledger_run(ledger, &ledger->writer, stmt, "cannot note the release of a hold");
 }
 
 int ledger_hold_insert(struct ledger *ledger, const struct file_key *key, const char *case_name, uid_t by, int64_t at_s)
@@ -81,6 +95,8 @@ int ledger_hold_release(struct ledger *ledger, const struct file_key *key, const
 	if (r < 0)
 		goto out;
 	r = sqlite3_changes(ledger->writer.db) == 0 ? -ENOENT : update_count(ledger, id);
+	if (r == 0)
+		r = note_release(ledger, id);
 out:
 	return ledger_change_end(ledger, r);
 }

@@ -31,6 +31,8 @@ enum ledger_statement {
 	STMT_ORDER_NEW, STMT_ORDER_ADD, STMT_ORDER_COVER,
 	STMT_PENDING_PUT, STMT_PENDING_REMOVE, STMT_PENDING_PAGE, STMT_PENDING_COUNT, STMT_PENDING_FIND,
 	STMT_UNDIGESTED_PAGE, STMT_UNDIGESTED_COUNT, STMT_DIGEST_SET,
+	STMT_PUSH_DUE, STMT_PUSH_COUNT, STMT_PUSH_COUNT_FAILED, STMT_PUSH_SENDING, STMT_PUSH_DONE, STMT_PUSH_SETTLED, STMT_PUSH_FAILED,
+	STMT_PUSH_UNWANTED, STMT_PUSH_FIND, STMT_PUSH_NEXT_DUE, STMT_HOLD_RELEASED,
 	NSTATEMENTS
 };
 
@@ -47,6 +49,12 @@ struct ledger {
 	pthread_mutex_t message_lock;
 	char message[LEDGER_MESSAGE_BYTES];	/* message_lock */
 };
+
+/* Is something to be sent? A term of the index file_unpushed: who asks with the same words is answered by it. Nothing is sent of
+ * what is append-only (the cluster would refuse its appends), and no release but one that somebody asked for. */
+#define LEDGER_PUSH_WAITS \
+	"push > 0 AND (flags & 1) = 0 AND (pushed_until_s IS NULL OR until_s > pushed_until_s OR (push_state = 3 AND until_s <> pushed_until_s)" \
+	" OR (holds + rec_holds > 0 AND pushed_hold <> 1) OR (holds + rec_holds = 0 AND pushed_hold <> 0 AND push_release <> 0))"
 
 /* migrations[n] takes a database from version n to n + 1; the first makes an empty one. */
 struct ledger_migration {

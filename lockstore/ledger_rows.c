@@ -18,8 +18,8 @@
 /* max() is retention_is_later(): the two words are the ends of int64. */
 static const char put_sql[] =
 	"INSERT INTO file(key, path, flags, mode, rec_holds, rec_rule, committed_s, until_s, serial, size_bytes,"
-	" mtime_ns, uid, gid, rule, sha256, holds, generation)"
-	" VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, coalesce(?14, ''), ?15, 0, ?16)"
+	" mtime_ns, uid, gid, rule, sha256, holds, generation, push)"
+	" VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, coalesce(?14, ''), ?15, 0, ?16, ?17)"
 	" ON CONFLICT(key) DO UPDATE SET path = excluded.path,"
 	/* Append-only is the weaker lock, and only an empty file goes back to it. */
 	" flags = CASE WHEN size_bytes = 0 THEN excluded.flags ELSE flags & excluded.flags END,"
@@ -30,7 +30,7 @@ static const char put_sql[] =
 	"   WHEN excluded.generation < generation THEN until_s ELSE max(until_s, excluded.until_s) END,"
 	" generation = max(generation, excluded.generation),"
 	" size_bytes = excluded.size_bytes, mtime_ns = excluded.mtime_ns,"
-	" uid = excluded.uid, gid = excluded.gid,"
+	" uid = excluded.uid, gid = excluded.gid, push = CASE WHEN excluded.push = 1 THEN 1 ELSE push END,"
 	/* What was digested must still be what is there: an append-only file grows. */
 	" sha256 = coalesce(excluded.sha256,"
 	"   CASE WHEN size_bytes = excluded.size_bytes AND mtime_ns = excluded.mtime_ns THEN sha256 END)";
@@ -227,6 +227,7 @@ int ledger_put(struct ledger *ledger, const struct ledger_row *row)
 	sqlite3_bind_text(stmt, 14, row->rule, -1, SQLITE_STATIC);
 	sqlite3_bind_blob(stmt, 15, row->sha256, row->sha256 ? SHA256_BYTES : 0, SQLITE_STATIC);
 	sqlite3_bind_int(stmt, 16, rec->generation);
+	sqlite3_bind_int(stmt, 17, row->push);
 	r = ledger_run(ledger, &ledger->writer, stmt, "cannot put a file into the ledger");
 	if (r == 0)
 		r = raise_serial(ledger, rec->serial);

@@ -89,10 +89,27 @@ static const char version_2[] =
 static const char version_3_digests[] =
 	"CREATE INDEX file_undigested ON file(id) WHERE sha256 IS NULL;";
 
+/* Locks pushed to a cluster (ledger_push.h). What waits is what the index has: a row is in it by what it says, not because somebody
+ * put it there, so no crash can forget one. The same words are LEDGER_PUSH_WAITS. */
+static const char version_4_push[] =
+	"ALTER TABLE file ADD COLUMN push INTEGER NOT NULL DEFAULT 0;"		/* enum ledger_push */
+	"ALTER TABLE file ADD COLUMN pushed_until_s INTEGER;"			/* NULL: none was */
+	"ALTER TABLE file ADD COLUMN pushed_hold INTEGER NOT NULL DEFAULT 0;"	/* enum ledger_pushed_hold */
+	"ALTER TABLE file ADD COLUMN push_release INTEGER NOT NULL DEFAULT 0;"	/* somebody released a hold since it was pushed */
+	"ALTER TABLE file ADD COLUMN push_state INTEGER NOT NULL DEFAULT 0;"	/* enum ledger_push_state */
+	"ALTER TABLE file ADD COLUMN push_due_ms INTEGER NOT NULL DEFAULT 0;"	/* wall time; 0: at once */
+	"ALTER TABLE file ADD COLUMN push_tries INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE file ADD COLUMN push_status INTEGER NOT NULL DEFAULT 0;"	/* of HTTP, 0: none came */
+	"ALTER TABLE file ADD COLUMN push_class TEXT;"
+	"ALTER TABLE file ADD COLUMN push_error TEXT;"
+	"CREATE INDEX file_unpushed ON file(push_due_ms, id) WHERE " LEDGER_PUSH_WAITS ";"
+	"CREATE INDEX file_push_failed ON file(id) WHERE push_state >= 2;";
+
 const struct ledger_migration ledger_migrations[LEDGER_SCHEMA_VERSION] = {
 	{ version_1 },
 	{ version_2 },
 	{ version_3_digests },
+	{ version_4_push },
 };
 
 static int read_pragma(sqlite3 *db, const char *sql, int64_t *ret_value)
@@ -169,7 +186,8 @@ int ledger_schema_check_tables(sqlite3 *db, char ret_message[LEDGER_MESSAGE_BYTE
 		"SELECT name, value FROM meta LIMIT 0",
 		"SELECT next FROM counter LIMIT 0",
 		"SELECT id, key, path, flags, mode, rec_holds, rec_rule, committed_s, until_s, serial, size_bytes,"
-		" mtime_ns, uid, gid, holds, rule, sha256, generation FROM file LIMIT 0",
+		" mtime_ns, uid, gid, holds, rule, sha256, generation, push, pushed_until_s, pushed_hold, push_release, push_state,"
+		" push_due_ms, push_tries, push_status, push_class, push_error FROM file LIMIT 0",
 		"SELECT file, name, by_uid, at_s FROM hold LIMIT 0",
 		"SELECT key, path, reason, since_s, due_s FROM pending LIMIT 0",
 		"SELECT id, name, state, future, by_uid, at_s, reason, files, bytes FROM hold_order LIMIT 0",

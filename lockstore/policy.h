@@ -35,6 +35,8 @@ void commit_trigger_format(enum commit_trigger commit, uint32_t idle_s, char buf
 enum policy_setting { POLICY_COMMIT, POLICY_RETENTION, POLICY_MIN, POLICY_MAX, POLICY_MODE, POLICY_APPEND, POLICY_STAGING,
 		      POLICY_HOLD, POLICY_DIGEST, POLICY_SETTLE, POLICY_PUSH, POLICY_SETTINGS };
 
+#define POLICY_PUSH_YES "yes"
+
 /* What is in force for a file. */
 struct policy_settings {
 	unsigned given;			/* 1 << enum policy_setting: said, not a default or inherited */
@@ -50,7 +52,7 @@ struct policy_settings {
 	const struct staging *staging;
 	const char *holds;		/* names of legal holds, '\n' between them; NULL: none */
 	unsigned nholds;
-	const char *push;		/* where the lock is pushed to; NULL: nowhere */
+	const char *push;		/* POLICY_PUSH_YES: the lock is pushed to the mount's cluster; NULL: it is not */
 };
 
 struct policy_rule {

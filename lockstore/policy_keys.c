@@ -224,12 +224,13 @@ static int set_hold(struct key *k)
 
 static int set_push(struct key *k)
 {
-	if (!*k->value || strcmp(k->value, "no") == 0) {
+	if (strcmp(k->value, "no") == 0)
 		k->set->push = NULL;
-		return 0;
-	}
-	k->set->push = policy_strdup(k->policy, k->value);
-	return k->set->push ? 0 : -ENOMEM;
+	else if (strcmp(k->value, POLICY_PUSH_YES) == 0)
+		k->set->push = POLICY_PUSH_YES;
+	else
+		return WRONG(k, "it is yes or no: where to is said by the mount option push");
+	return 0;
 }
 
 static const struct setting {

@@ -437,7 +437,8 @@ static int add_row(struct rebuild *re, const struct file_key *key, const char *p
 	memcpy(re->text + re->text_len, path, size);
 	re->path_at[re->nrows] = re->text_len;
 	re->text_len += size;
-	re->rows[re->nrows++] = (struct ledger_row){ .key = *key, .rec = *rec, .uid = st->st_uid, .gid = st->st_gid };
+	re->rows[re->nrows++] = (struct ledger_row){ .key = *key, .rec = *rec, .uid = st->st_uid, .gid = st->st_gid,
+						     .push = LEDGER_PUSH_ASK };
 	return 0;
 }
 

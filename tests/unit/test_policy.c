@@ -222,7 +222,7 @@ static void test_what_a_rule_does_not_say_is_inherited(void **state)
 	struct policy_settings base = *policy_default_settings();
 	struct policy_error error;
 	struct policy *policy;
-	const char *text = "[a]\npath = /a\nretention = 1y\nhold =\nstaging = *.x\nstaging = *.y\ncommit = idle:60\nappend = yes\ndigest = no\nsettle = 120\npush = q1\n"
+	const char *text = "[a]\npath = /a\nretention = 1y\nhold =\nstaging = *.x\nstaging = *.y\ncommit = idle:60\nappend = yes\ndigest = no\nsettle = 120\npush = yes\n"
 			   "[b]\npath = /b\nstaging =\n";
 
 	base.retention = (struct retention){ .kind = RETENTION_PERIOD, .months = 24 };
@@ -240,7 +240,7 @@ static void test_what_a_rule_does_not_say_is_inherited(void **state)
 	CHECK_INT("settle", policy_at(policy, 0)->set.settle_s, 120);
 	CHECK_INT("and none elsewhere", policy_at(policy, 1)->set.settle_s, 0);
 	CHECK("digest", !policy_at(policy, 0)->set.digest && policy_at(policy, 1)->set.digest);
-	CHECK_STR("push", policy_at(policy, 0)->set.push, "q1");
+	CHECK_STR("push", policy_at(policy, 0)->set.push, "yes");
 	CHECK_STR("staging of two lines", policy_at(policy, 0)->set.staging_globs, "*.x:*.y");
 	CHECK("no staging names", !staging_matches(policy_at(policy, 1)->set.staging, "a.part"));
 	CHECK("staging names", staging_matches(policy_at(policy, 0)->set.staging, "a.y"));
