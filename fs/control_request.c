@@ -64,7 +64,6 @@ static const struct verb {
 	[CONTROL_SHORTEN] = { "shorten", WHO_PRIVILEGED, true, { PATH, UNTIL, REASON } },
 	[CONTROL_EXPIRE] = { "expire", WHO_PRIVILEGED, true, { PATH } },
 	[CONTROL_REQUESTS] = { "requests", WHO_APPROVES, false, { { 0 } } },
-	[CONTROL_PUSH_LIST] = { "push-list", WHO_PRIVILEGED, false, { { "state", ARG_TEXT, FIELD(state), true, 0 }, COUNT(from) } },
 	[CONTROL_PUSH_RETRY] = { "push-retry", WHO_PRIVILEGED, false, { { "path", ARG_PATH, FIELD(path), true, 0 }, FLAG(again) } },
 	[CONTROL_APPROVE] = { "approve", WHO_APPROVES, false, { { "id", ARG_ID, FIELD(id), false, 0 } } },
 };

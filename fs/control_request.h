@@ -22,7 +22,7 @@ enum control_verb {
 	CONTROL_POLICY, CONTROL_POLICY_TEST, CONTROL_POLICY_RELOAD, CONTROL_VERIFIED,
 	CONTROL_HOLD, CONTROL_RELEASE, CONTROL_ORDER_NEW, CONTROL_ORDER_ADD, CONTROL_ORDER_RUN, CONTROL_ORDER_DROP,
 	CONTROL_DELETE, CONTROL_SHORTEN, CONTROL_EXPIRE, CONTROL_REQUESTS, CONTROL_APPROVE,
-	CONTROL_PUSH_LIST, CONTROL_PUSH_RETRY,
+	CONTROL_PUSH_RETRY,
 	CONTROL_VERBS,
 };
 
@@ -43,7 +43,6 @@ struct control_request {
 	const char *reason;		/* at most CONTROL_REASON_MAX_BYTES */
 	const char *below;
 	struct retention until;
-	const char *state;
 	bool future, tree, release, again, closing;	/* closing: true when it is not given */
 	int64_t order, id;		/* as sent: 0 and less name nothing */
 	uint64_t from;

@@ -11,9 +11,12 @@
 
 #include "fs/descriptor.h"
 #include "fs/lock.h"
+#include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/rule.h"
+#include "fs/state.h"
 #include "fs/trail.h"
+#include "lockstore/push_json.h"
 #include "lockstore/upstream/pusher.h"
 
 #define SYNCFS_MIN 8		/* so many files are synced with all the filesystem has: cheaper than one by one */
@@ -286,18 +289,6 @@ static json_t *time_json(int64_t t_s)
 
 	retention_format_until(t_s, text);
 	return json_string(text);
-}
-
-json_t *push_row_json(const struct ledger_push_row *row)
-{
-	bool again = row->waits && row->due_ms > 0;
-
-	return json_pack("{s:s, s:o, s:b, s:o, s:b, s:i, s:o, s:o, s:i, s:o}", "state", ledger_push_state_name(row),
-			 "until", row->has_pushed_until && row->state != LEDGER_PUSH_SETTLED ? time_json(row->pushed_until_s) : json_null(),
-			 "hold", row->pushed_hold == LEDGER_HOLD_PUSHED, "want", time_json(row->until_s), "want_hold", row->held,
-			 "status", row->status, "error_class", row->class ? json_string(row->class) : json_null(),
-			 "error", row->error ? json_string(row->error) : json_null(), "attempts", (int)row->tries,
-			 "next_try", again ? time_json(row->due_ms / 1000) : json_null());
 }
 
 static int take_json(void *arg, const struct ledger_push_row *row)

@@ -31,7 +31,6 @@ void push_wait_at_close(struct wormfs *fs, struct inode *ino, int fd);
 int push_text(struct wormfs *fs, struct inode *ino, char **ret_text);
 /* Of a file that is locked: an object, or null without -o push. */
 json_t *push_file_json(struct wormfs *fs, struct inode *ino);
-json_t *push_row_json(const struct ledger_push_row *row);
 /* Of the mount: an object, or null. */
 json_t *push_mount_json(struct wormfs *fs);
 void push_add_problems(struct wormfs *fs, json_t *list);

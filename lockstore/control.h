@@ -65,10 +65,6 @@
  *      {"verb":"policy-reload"}                      answer has "file", "count", and "open": files that keep the old rules
  *      {"verb":"verified","files":N,"bytes":N,"errors":N,"kinds":{NAME:N,...},"below":P}  a line "verify" in the audit log; kinds:
  *                           findings, by verify_kind_name()
- *      {"verb":"push-list","state":"pending|locked|failed|all","from":N}   files that go to a cluster, whose number is above N:
- *                                                    answer has "rows":[{"path","state","until","hold" (what the cluster has),
- *                                                    "want","want_hold","status","error_class","error","attempts","next_try"},...]
- *                                                    and "next": where to go on, or null
  *      {"verb":"push-retry","path":P,"again":bool}   P is due now, and pushed from now on; again: what was proven is asked for
  *                                                    again. Without a path: all that failed. Answer has "files"
  *    "by": the peer's uid is taken from the socket, never from the request. Arguments have the types of the table in
@@ -94,7 +90,8 @@
  * user.worm.explain:
  *   {"path":P,"state","why":sentence,"until":null|text,"mode":null|text,"holds":[...],"committed":null|text,
  *    "serial":null|N,"size":N,"rule":null|text,"sha256":null|text,"digest":null|"taken|pending|off by its rule|off on this mount","refused":[operation names],"allowed":[operation names],
- *    "suspect":null|sentence,"settles":null|text,"cause":null|text,"push":null| as a row of push-list without "path"}
+ *    "suspect":null|sentence,"settles":null|text,"cause":null|text,"push":null|{"state":"pending|locked|failed|off","until","hold" (what the cluster has),"want","want_hold",
+ *             "status","error_class","error","attempts","next_try"}}
  */
 #ifndef WORMFS_CONTROL_H
 #define WORMFS_CONTROL_H

@@ -354,6 +354,18 @@ static void print_digests(const json_t *mount)
 	putchar('\n');
 }
 
+static void print_push(const json_t *mount)
+{
+	const json_t *push = json_object_get(mount, "push");
+
+	if (!json_is_object(push))
+		return;
+	printf("  %-10s ", "push");
+	print_name(stdout, json_get_text(push, "target"));
+	printf(": %s, %lld wait, %lld failed, %lld told since it was mounted\n", json_get_text(push, "state"),
+	       (long long)json_get_int(push, "waiting"), (long long)json_get_int(push, "failed"), (long long)json_get_int(push, "told"));
+}
+
 static void print_policy(const json_t *mount)
 {
 	const char *hold = json_get_text(mount, "hold");
@@ -443,6 +455,7 @@ static void print_mount(const json_t *mount)
 	print_ledger(mount);
 	print_audit(mount);
 	print_digests(mount);
+	print_push(mount);
 	print_counters(mount);
 	print_problems(json_object_get(mount, "problems"));
 }

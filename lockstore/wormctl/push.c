@@ -1,0 +1,36 @@
+/* push: locks that go to a cluster. */
+#include <string.h>
+
+#include "lockstore/wormctl/output.h"
+#include "lockstore/wormctl/push.h"
+#include "lockstore/wormctl/wormctl.h"
+
+static int run_push(struct wormctl *ctl, int argc, char **argv)
+{
+	static const struct command *const commands[] = { &command_push_status, &command_push_list, &command_push_retry };
+
+	for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(commands); i++)
+		if (strcmp(argv[1], commands[i]->name + strlen("push ")) == 0)
+			return commands[i]->run(ctl, argc - 1, argv + 1);
+	if (argc > 1 && strcmp(argv[1], "--help") == 0) {
+		fputs(command_push.help, stdout);
+		return finish_output(EXIT_YES);
+	}
+	return wrong_usage(&command_push, "which of status, list and retry?");
+}
+
+const struct command command_push = {
+	.name = "push",
+	.summary = "locks that a Qumulo cluster is to have, too",
+	.help =
+	"Usage: wormctl push status|list|retry [OPTION]... [PATH]\n"
+	"\n"
+	"Locks that wormfs pushes to a cluster (-o push).\n"
+	"\n"
+	"  status   is the cluster there, how many locks wait, how many did not reach it\n"
+	"  list     which files wait, failed, or are locked there, and why\n"
+	"  retry    try again now\n"
+	"\n"
+	"`wormctl push status --help` and so on tell more.\n",
+	.run = run_push,
+};
