@@ -360,16 +360,11 @@ int ledger_push_again(struct ledger *ledger, const struct file_key *key, bool al
 	uint64_t n = 0;
 	int r;
 
-	r = ledger_change(ledger);
-	if (r < 0)
-		return r;
-	r = change_all(ledger, RETRY ", push_tries = 0, push = 1 WHERE key = ?1", key, 0, &n);
-	if (r == 0 && n == 0)
-		r = -ENOENT;
-	if (r == 0 && all)
-		r = change_all(ledger, "UPDATE file SET push_state = 0, push_tries = 1, pushed_until_s = NULL,"
-			       " pushed_hold = CASE WHEN pushed_hold = 1 THEN 2 ELSE pushed_hold END WHERE key = ?1", key, 0, &n);
-	return ledger_change_end(ledger, r);
+	r = change_all(ledger, all ? "UPDATE file SET push = 1, push_due_ms = 0, push_error = NULL, push_class = NULL, push_status = 0, push_state = 0,"
+				     " push_tries = 1, pushed_until_s = NULL,"
+				     " pushed_hold = CASE WHEN pushed_hold = 1 THEN 2 ELSE pushed_hold END WHERE key = ?1" :
+				     RETRY ", push_tries = 0, push = 1 WHERE key = ?1", key, 0, &n);
+	return r == 0 && n == 0 ? -ENOENT : r;
 }
 
 int ledger_push_retry(struct ledger *ledger, uint64_t *ret_n)

@@ -21,15 +21,16 @@ int64_t breaker_pause_ms(unsigned first_ms, unsigned max_ms, unsigned tries)
 	return SMALLEST_MS + (int64_t)(dice % (limit - SMALLEST_MS));
 }
 
+/* True: it was not in this state. */
 static bool open_it(struct breaker *b, enum breaker_state state, int64_t now_ms)
 {
-	bool was_closed = b->state == BREAKER_CLOSED;
+	bool changed = b->state != state;
 
-	b->pauses = was_closed ? 0 : b->pauses + 1;
+	b->pauses = b->state == BREAKER_CLOSED ? 0 : b->pauses + 1;
 	b->state = state;
 	/* Is it our credentials, or was it a file? That is asked at once. */
-	b->next_ms = state == BREAKER_REFUSED && was_closed ? now_ms : now_ms + breaker_pause_ms(BREAKER_FIRST_MS, b->max_ms, b->pauses);
-	return was_closed;
+	b->next_ms = state == BREAKER_REFUSED && changed ? now_ms : now_ms + breaker_pause_ms(BREAKER_FIRST_MS, b->max_ms, b->pauses);
+	return changed;
 }
 
 bool breaker_answered(struct breaker *b)
@@ -54,7 +55,7 @@ bool breaker_failed(struct breaker *b, bool reached, int64_t now_ms)
 
 bool breaker_refused(struct breaker *b, int64_t now_ms)
 {
-	if (b->state != BREAKER_CLOSED && now_ms < b->next_ms)
+	if (b->state == BREAKER_REFUSED && now_ms < b->next_ms)
 		return false;
 	return open_it(b, BREAKER_REFUSED, now_ms);
 }

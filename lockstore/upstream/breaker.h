@@ -23,7 +23,7 @@ int64_t breaker_pause_ms(unsigned first_ms, unsigned max_ms, unsigned tries);
 
 /* It answered. True: it was open, and is closed now. */
 bool breaker_answered(struct breaker *breaker);
-/* No answer. True: it is open now, and was not. */
+/* No answer. True: it is open for that now, and was not. */
 bool breaker_failed(struct breaker *breaker, bool reached, int64_t now_ms);
 /* The credentials are not accepted; likewise. */
 bool breaker_refused(struct breaker *breaker, int64_t now_ms);

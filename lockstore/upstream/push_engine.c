@@ -24,7 +24,7 @@ struct engine {
 	struct qumulo_call probe;	/* who-am-i, after a 401: our credentials, or a file? */
 	bool probing;
 	int64_t proved_ms;		/* when it was answered; 0: never */
-	bool said;			/* the log has that the breaker is open */
+	enum breaker_state said;	/* what the log has of the breaker */
 };
 
 static struct engine *engine_of(const struct job *job);
@@ -84,7 +84,7 @@ static void say_open(struct engine *e, const struct upstream_reply *reply)
 	struct pusher *p = e->pusher;
 	const char *path = upstream_credentials_path(p->config.qumulo.credentials);
 
-	e->said = true;
+	e->said = reply->outcome == UPSTREAM_UNAUTHORISED ? BREAKER_REFUSED : BREAKER_AWAY;
 	if (reply->outcome == UPSTREAM_UNAUTHORISED)
 		pusher_log(p, PUSHER_ERROR, "push: the cluster '%s' does not accept our credentials: %s; locks wait in the queue until there are others in "
 			   "%s", p->config.qumulo.endpoint.url, reply->text, path ? path : "the environment of a new start");
@@ -93,12 +93,12 @@ static void say_open(struct engine *e, const struct upstream_reply *reply)
 			   p->config.qumulo.endpoint.url, reply->text, p->retry_ms / 1000);
 }
 
-/* One line when it goes, one when it is back. */
-static void note_answer(struct engine *e, const struct upstream_reply *reply)
+/* One line when it goes, one when it is back. False: a 401 that may be about our credentials, and not about what was asked. */
+static bool note_answer(struct engine *e, const struct upstream_reply *reply)
 {
 	struct pusher *p = e->pusher;
 	int64_t now_ms = pusher_now_ms(), away_s = 0;
-	bool opened = false, closed = false, say = false;
+	bool opened = false, closed = false, suspect = false;
 
 	note_skew(p, reply);
 	if (reply->outcome == UPSTREAM_BUSY) {
@@ -111,9 +111,10 @@ static void note_answer(struct engine *e, const struct upstream_reply *reply)
 	pthread_mutex_lock(&p->lock);
 	p->requests++;
 	if (reply->outcome == UPSTREAM_AWAY) {
-		opened = say = breaker_failed(&p->breaker, reply->open, now_ms);
+		opened = breaker_failed(&p->breaker, reply->open, now_ms);
 	} else if (reply->outcome == UPSTREAM_UNAUTHORISED) {
-		if (!e->proved_ms || now_ms - e->proved_ms > AUTH_PROOF_MS)
+		suspect = !e->proved_ms || now_ms - e->proved_ms > AUTH_PROOF_MS;
+		if (suspect)
 			opened = breaker_refused(&p->breaker, now_ms);
 	} else if (p->breaker.state != BREAKER_REFUSED) {
 		closed = breaker_answered(&p->breaker);
@@ -122,12 +123,13 @@ static void note_answer(struct engine *e, const struct upstream_reply *reply)
 	if (opened)
 		opened_locked(p, reply);
 	pthread_mutex_unlock(&p->lock);
-	if (say)
+	if (opened && !suspect && e->said == BREAKER_CLOSED)
 		say_open(e, reply);
-	if (closed && e->said)
+	if (closed && e->said != BREAKER_CLOSED)
 		pusher_log(p, PUSHER_INFO, "push: the cluster '%s' is back after %lld s", p->config.qumulo.endpoint.url, (long long)away_s);
 	if (closed)
-		e->said = false;
+		e->said = BREAKER_CLOSED;
+	return !suspect;
 }
 
 /* ---- a job ---- */
@@ -253,20 +255,10 @@ static void on_sent(struct job *job, const struct upstream_reply *reply)
 static void on_reply(struct qumulo_call *call, struct upstream_reply *reply)
 {
 	struct job *job = (struct job *)((char *)call - offsetof(struct job, call));
-	struct engine *e = engine_of(job);
-	struct pusher *p = e->pusher;
-	bool refused;
 
-	note_answer(e, reply);
-	if (reply->outcome == UPSTREAM_UNAUTHORISED) {
-		pthread_mutex_lock(&p->lock);
-		refused = p->breaker.state == BREAKER_REFUSED;
-		pthread_mutex_unlock(&p->lock);
-		if (refused) {
-			remember(job, reply);
-			end_job(job, JOB_UNSENT);
-			return;
-		}
+	if (!note_answer(engine_of(job), reply)) {
+		end_job(job, JOB_UNSENT);
+		return;
 	}
 	if (job->step == JOB_SEND)
 		on_sent(job, reply);
@@ -293,10 +285,10 @@ static void on_probe(struct qumulo_call *call, struct upstream_reply *reply)
 		pthread_mutex_lock(&p->lock);
 		p->breaker.state = BREAKER_AWAY;	/* which an answer ends */
 		pthread_mutex_unlock(&p->lock);
-	} else if (reply->outcome == UPSTREAM_UNAUTHORISED && !e->said) {
+	} else if (reply->outcome == UPSTREAM_UNAUTHORISED && e->said != BREAKER_REFUSED) {
 		say_open(e, reply);
 	}
-	note_answer(e, reply);
+	(void)note_answer(e, reply);	/* it was about our credentials */
 }
 
 /* Our credentials were refused: no file is sent along to ask whether they still are. */
