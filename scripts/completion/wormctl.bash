@@ -3,7 +3,7 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit append extend hold release delete shorten requests approve expire policy reindex verify export report audit clock errno-table'
+	local commands='list status commit append extend hold release delete shorten requests approve expire policy push reindex verify export report audit clock errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
@@ -45,6 +45,8 @@ _wormctl()
 		expire:-*) words='--list --delete --before --rate --json --state-dir --help' ;;
 		policy:-*) words='--as --size --rules --used --json --state-dir --help' ;;
 		policy:*) [ "$nth" -gt 0 ] || words='check test show diff reload' ;;
+		push:-*) words='--state --again --json --state-dir --help' ;;
+		push:*) [ "$nth" -gt 0 ] || words='status list retry' ;;
 		reindex:-*) words='--json --state-dir --key --help' ;;
 		audit:-*) words='--since --until --uid --path --event --denied --head --anchor --file --first --json --state-dir --help' ;;
 		audit:*) [ "$nth" -gt 0 ] || words='show verify export' ;;
