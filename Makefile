@@ -113,6 +113,11 @@ bench: setup-bench
 	@$(MAKE) --no-print-directory programs $(BUILD)/tests/fsbench $(BUILD)/tests/policybench
 	@BUILD='$(BUILD)' $(PYTHON) tests/bench/bench.py $(ARGS)
 
+## bench-push: locks a second to a cluster, beside the serial way; ARGS='--goals --pending 1000000' (tests/bench/pushbench.py --help)
+bench-push: setup-bench
+	@$(MAKE) --no-print-directory programs $(BUILD)/tests/mkfiles
+	@BUILD='$(BUILD)' $(PYTHON) tests/bench/pushbench.py $(ARGS)
+
 setup-bench:
 	@$(SETUP) bench
 
@@ -251,4 +256,4 @@ ci: check
 	$(MAKE) --no-print-directory suites-short
 	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20
 
-.PHONY: run check check-transports check-asan check-tsan sanitized suites suites-short soak fuzz ci all programs setup-build setup-test setup-bench tests-bin unit bench install uninstall clean help
+.PHONY: run check check-transports check-asan check-tsan sanitized suites suites-short soak fuzz ci all programs setup-build setup-test setup-bench tests-bin unit bench bench-push install uninstall clean help

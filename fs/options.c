@@ -386,7 +386,7 @@ static const struct option_row rows[] = {
 	  "nothing, and shown as failed; a legal hold; or this date, for ever [fail]", set_push_undated, 0 },
 	{ "push_retry", "N", "longest pause in seconds (1-3600) before what failed is tried again; 60 times that\n"
 	  "after a refusal [60]", set_push_retry, 0 },
-	{ "push_connections", "N", "1-256 connections to the cluster [16]", set_push_connections, 0 },
+	{ "push_connections", "N", "1-256 connections to the cluster [24]", set_push_connections, 0 },
 	{ "push_in_flight", "N", "1-4096 requests on their way at a time [128]", set_push_in_flight, 0 },
 	{ "passthrough", "auto|no", "reads, writes and mmap in the kernel (Linux 6.9, libfuse 3.17, root) [auto]", AUTO(passthrough) },
 	{ "io_uring", "auto|no", "requests over io_uring (Linux 6.14, libfuse 3.18, fuse.enable_uring) [auto]", AUTO(io_uring) },

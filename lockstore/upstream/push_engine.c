@@ -12,7 +12,7 @@
 #include <time.h>
 
 #define POLL_MS 1000
-#define POLL_OPEN_MS 50		/* while the breaker is open or a pause is on */
+#define POLL_OPEN_MS 200	/* while the breaker is open or a pause is on */
 #define LAST_WORDS_MS 2000	/* how long the end waits for answers */
 #define AUTH_PROOF_MS 60000	/* so long after who-am-i was answered a 401 is about the file */
 #define SKEW_WARN_S 60

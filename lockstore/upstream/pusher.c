@@ -23,6 +23,8 @@
 #define FIRST_PAUSE_MS 500
 #define BUSY_PAUSE_MS 500	/* of a file that is still being closed */
 #define FAILED_LOG_MS 60000
+#define LEDGER_PAUSE_MS 1000	/* first pause after the ledger could not be written, doubled up to retry_ms: what came of a request
+				 * is lost then, and asking again at once would hammer the cluster */
 #define UNKNOWN_PATH "(path unknown"
 
 struct keeper {
@@ -36,6 +38,8 @@ struct keeper {
 	struct pusher_file *files;	/* with rows and jobs beside them */
 	struct ledger_push_row *rows;
 	struct job **jobs;
+	int64_t ledger_until_ms;	/* monotonic: nothing goes out before */
+	unsigned ledger_pauses;
 	int64_t failed_said_ms;		/* monotonic */
 	uint64_t failed_unsaid;
 };
@@ -281,6 +285,14 @@ static unsigned allowance(struct keeper *k)
 	return n < LEDGER_PUSH_PAGE ? n : LEDGER_PUSH_PAGE;
 }
 
+static void note_ledger(struct keeper *k, int r)
+{
+	if (r == 0)
+		k->ledger_pauses = 0;
+	else
+		k->ledger_until_ms = pusher_now_ms() + breaker_pause_ms(LEDGER_PAUSE_MS, k->pusher->retry_ms, k->ledger_pauses++);
+}
+
 /* One page. 1: there may be more at once; 0: the sweep is through, or nothing may go out. An error is the ledger's: the committer
  * says it, and this is tried again. */
 static int feed(struct keeper *k)
@@ -288,7 +300,7 @@ static int feed(struct keeper *k)
 	unsigned n;
 	int r;
 
-	k->room = allowance(k);
+	k->room = pusher_now_ms() < k->ledger_until_ms ? 0 : allowance(k);
 	if (!k->room)
 		return 0;
 	k->nfiles = 0;
@@ -299,7 +311,9 @@ static int feed(struct keeper *k)
 	memset(k->jobs, 0, LEDGER_PUSH_PAGE * sizeof(*k->jobs));
 	if (r == 0 && k->nfiles)
 		r = decide_page(k);
-	if (r == 0)
+	if (r < 0)
+		note_ledger(k, r);
+	else
 		hand_over(k);
 	for (unsigned i = 0; i < k->nfiles; i++) {
 		free_job(k->jobs[i]);
@@ -402,6 +416,7 @@ static void write_results(struct keeper *k)
 		r = ledger_commit(p->ledger);
 	else
 		ledger_rollback(p->ledger);
+	note_ledger(k, r);
 	pthread_mutex_lock(&p->lock);
 	for (job = results; r == 0 && job; job = job->next) {
 		p->told += job->end == JOB_TOLD;
@@ -447,7 +462,7 @@ static void wait_for_news(struct keeper *k, bool more)
 	pthread_mutex_lock(&p->lock);
 	/* More rows and nothing out that would bring news: go on at once. */
 	if (!(more && k->outstanding < p->outstanding_max && p->breaker.state == BREAKER_CLOSED)) {
-		deadline_in(&deadline, p->waiters ? WAITED_MS : k->outstanding || p->breaker.state != BREAKER_CLOSED ? BATCH_MS : POLL_MS);
+		deadline_in(&deadline, p->waiters ? WAITED_MS : k->outstanding ? BATCH_MS : POLL_MS);
 		while (!p->kicked && !atomic_load(&p->stopping) && count_results_locked(p) < BATCH_MIN)
 			if (pthread_cond_timedwait(&p->news, &p->lock, &deadline) == ETIMEDOUT)
 				break;

@@ -15,7 +15,7 @@
 #include "lockstore/upstream/endpoint.h"
 #include "lockstore/upstream/reply.h"
 
-#define QUMULO_CONNECTIONS 16		/* a node has room for 1,000 */
+#define QUMULO_CONNECTIONS 24		/* a node has room for 1,000 */
 #define QUMULO_CONNECTIONS_MAX 256
 #define QUMULO_IN_FLIGHT 128
 #define QUMULO_IN_FLIGHT_MAX 4096

@@ -161,6 +161,19 @@ static void print_digest(const json_t *file)
 		print_field("sha256", "not taken yet");
 }
 
+static void print_pushed(const json_t *push)
+{
+	if (!json_is_object(push) || strcmp(json_get_text(push, "state"), "off") == 0)
+		return;
+	printf("  %-10s ", "cluster");
+	print_name(stdout, json_get_text(push, "state"));
+	if (*json_get_text(push, "error")) {
+		fputs(": ", stdout);
+		print_name(stdout, json_get_text(push, "error"));
+	}
+	putchar('\n');
+}
+
 static void print_file(const json_t *file, const char *shown, int64_t now_s)
 {
 	bool locked = *json_get_text(file, "committed");
@@ -180,6 +193,7 @@ static void print_file(const json_t *file, const char *shown, int64_t now_s)
 		printf("  %-10s %lld\n", "serial", (long long)json_get_int(file, "serial"));
 	printf("  %-10s %lld\n", "size", (long long)json_get_int(file, "size"));
 	print_optional(file, "rule");
+	print_pushed(json_object_get(file, "push"));
 	print_digest(file);
 	print_list("refused", json_object_get(file, "refused"));
 	print_optional(file, "suspect");
