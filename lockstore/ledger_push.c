@@ -227,7 +227,9 @@ const char *ledger_push_state_name(const struct ledger_push_row *row)
 
 /* ---- changes ---- */
 
-static int change(struct ledger *ledger, enum ledger_statement which, const char *sql, int64_t id, sqlite3_stmt **ret_stmt)
+/* By key, never by id: the number of a row that went may be given to another file while its request is out. */
+
+static int change(struct ledger *ledger, enum ledger_statement which, const char *sql, const struct file_key *key, sqlite3_stmt **ret_stmt)
 {
 	int r = ledger_change(ledger);
 
@@ -236,7 +238,7 @@ static int change(struct ledger *ledger, enum ledger_statement which, const char
 	r = ledger_prepare(ledger, &ledger->writer, which, sql, ret_stmt);
 	if (r < 0)
 		return ledger_change_end(ledger, r);
-	sqlite3_bind_int64(*ret_stmt, 1, id);
+	ledger_bind_key(*ret_stmt, 1, key);
 	return 0;
 }
 
@@ -248,16 +250,16 @@ static int change_end(struct ledger *ledger, sqlite3_stmt *stmt)
 	return ledger_change_end(ledger, r);
 }
 
-int ledger_push_sending_hold(struct ledger *ledger, int64_t id)
+int ledger_push_sending_hold(struct ledger *ledger, const struct file_key *key)
 {
 	sqlite3_stmt *stmt;
 	int r;
 
-	r = change(ledger, STMT_PUSH_SENDING, "UPDATE file SET pushed_hold = 2 WHERE id = ?1 AND pushed_hold = 0", id, &stmt);
+	r = change(ledger, STMT_PUSH_SENDING, "UPDATE file SET pushed_hold = 2 WHERE key = ?1 AND pushed_hold = 0", key, &stmt);
 	return r < 0 ? r : change_end(ledger, stmt);
 }
 
-int ledger_push_done(struct ledger *ledger, int64_t id, const struct ledger_push_result *result)
+int ledger_push_done(struct ledger *ledger, const struct file_key *key, const struct ledger_push_result *result)
 {
 	sqlite3_stmt *stmt;
 	int r;
@@ -271,7 +273,7 @@ int ledger_push_done(struct ledger *ledger, int64_t id, const struct ledger_push
 		   " push_release = CASE WHEN ?5 OR ?6 THEN 0 ELSE push_release END,"
 		   " push_state = CASE WHEN push_state = 3 AND NOT ?2 THEN 3 ELSE 1 END, push_due_ms = 0, push_tries = 0,"
 		   " push_status = 0, push_class = NULL,"
-		   " push_error = CASE WHEN push_state = 3 AND NOT ?2 THEN push_error END WHERE id = ?1", id, &stmt);
+		   " push_error = CASE WHEN push_state = 3 AND NOT ?2 THEN push_error END WHERE key = ?1", key, &stmt);
 	if (r < 0)
 		return r;
 	sqlite3_bind_int(stmt, 2, result->until);
@@ -282,14 +284,14 @@ int ledger_push_done(struct ledger *ledger, int64_t id, const struct ledger_push
 	return change_end(ledger, stmt);
 }
 
-int ledger_push_settle(struct ledger *ledger, int64_t id, int64_t until_s, const char *error)
+int ledger_push_settle(struct ledger *ledger, const struct file_key *key, int64_t until_s, const char *error)
 {
 	sqlite3_stmt *stmt;
 	int r;
 
 	r = change(ledger, STMT_PUSH_SETTLED,
 		   "UPDATE file SET push = 1, pushed_until_s = ?2, push_state = 3, push_error = ?3, push_due_ms = 0, push_tries = 0,"
-		   " push_status = 0, push_class = NULL WHERE id = ?1", id, &stmt);
+		   " push_status = 0, push_class = NULL WHERE key = ?1", key, &stmt);
 	if (r < 0)
 		return r;
 	sqlite3_bind_int64(stmt, 2, until_s);
@@ -297,7 +299,7 @@ int ledger_push_settle(struct ledger *ledger, int64_t id, int64_t until_s, const
 	return change_end(ledger, stmt);
 }
 
-int ledger_push_failed(struct ledger *ledger, int64_t id, enum ledger_push_state state, int64_t due_ms, unsigned tries, int status,
+int ledger_push_failed(struct ledger *ledger, const struct file_key *key, enum ledger_push_state state, int64_t due_ms, unsigned tries, int status,
 		       const char *class, const char *error)
 {
 	sqlite3_stmt *stmt;
@@ -305,7 +307,7 @@ int ledger_push_failed(struct ledger *ledger, int64_t id, enum ledger_push_state
 
 	r = change(ledger, STMT_PUSH_FAILED,
 		   "UPDATE file SET push_state = CASE WHEN push_state = 3 THEN 3 ELSE ?2 END, push_due_ms = ?3, push_tries = ?4,"
-		   " push_status = ?5, push_class = ?6, push_error = ?7 WHERE id = ?1", id, &stmt);
+		   " push_status = ?5, push_class = ?6, push_error = ?7 WHERE key = ?1", key, &stmt);
 	if (r < 0)
 		return r;
 	sqlite3_bind_int(stmt, 2, state);
@@ -317,12 +319,12 @@ int ledger_push_failed(struct ledger *ledger, int64_t id, enum ledger_push_state
 	return change_end(ledger, stmt);
 }
 
-int ledger_push_unwanted(struct ledger *ledger, int64_t id)
+int ledger_push_unwanted(struct ledger *ledger, const struct file_key *key)
 {
 	sqlite3_stmt *stmt;
 	int r;
 
-	r = change(ledger, STMT_PUSH_UNWANTED, "UPDATE file SET push = 0, push_state = 0, push_error = NULL WHERE id = ?1", id, &stmt);
+	r = change(ledger, STMT_PUSH_UNWANTED, "UPDATE file SET push = 0, push_state = 0, push_error = NULL WHERE key = ?1", key, &stmt);
 	return r < 0 ? r : change_end(ledger, stmt);
 }
 

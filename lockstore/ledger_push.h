@@ -63,7 +63,7 @@ const char *ledger_push_state_name(const struct ledger_push_row *row);
 int ledger_push_count(struct ledger *ledger, uint64_t *ret_waiting, uint64_t *ret_failed);
 
 /* Before a hold is sent: from here on its release has to be sent, too. */
-int ledger_push_sending_hold(struct ledger *ledger, int64_t id);
+int ledger_push_sending_hold(struct ledger *ledger, const struct file_key *key);
 
 struct ledger_push_result {
 	bool until;		/* until_s is proven */
@@ -72,14 +72,14 @@ struct ledger_push_result {
 	bool keep_hold;		/* a release was asked for, and is not sent: the hold stands for a lock without an end */
 };
 /* Proven. The row may be gone meanwhile: 0. */
-int ledger_push_done(struct ledger *ledger, int64_t id, const struct ledger_push_result *result);
+int ledger_push_done(struct ledger *ledger, const struct file_key *key, const struct ledger_push_result *result);
 /* until_s cannot be sent, and why; what else waits goes on waiting. */
-int ledger_push_settle(struct ledger *ledger, int64_t id, int64_t until_s, const char *error);
+int ledger_push_settle(struct ledger *ledger, const struct file_key *key, int64_t until_s, const char *error);
 /* Not done. state: PENDING or FAILED. */
-int ledger_push_failed(struct ledger *ledger, int64_t id, enum ledger_push_state state, int64_t due_ms, unsigned tries, int status,
+int ledger_push_failed(struct ledger *ledger, const struct file_key *key, enum ledger_push_state state, int64_t due_ms, unsigned tries, int status,
 		       const char *class, const char *error);
 /* Its rule says that it is not pushed. */
-int ledger_push_unwanted(struct ledger *ledger, int64_t id);
+int ledger_push_unwanted(struct ledger *ledger, const struct file_key *key);
 /* This file is due now, tries are forgotten; one that was not to be pushed is from now on. all: also what was proven is asked for
  * and, where the cluster has it no more, sent again. -ENOENT: no row. */
 int ledger_push_again(struct ledger *ledger, const struct file_key *key, bool all);

@@ -174,7 +174,7 @@ static int on_row(void *arg, const struct ledger_push_row *row)
 
 static int cannot_be_named(struct keeper *k, const struct ledger_push_row *row, const char *why)
 {
-	return ledger_push_failed(k->pusher->ledger, row->id, LEDGER_PUSH_FAILED,
+	return ledger_push_failed(k->pusher->ledger, &row->key, LEDGER_PUSH_FAILED,
 				  k->now_ms + (int64_t)k->pusher->retry_ms * PUSHER_REFUSED_FACTOR, row->tries + 1, 0, NULL, why);
 }
 
@@ -185,18 +185,18 @@ static int decide(struct keeper *k, const struct ledger_push_row *row, struct pu
 	int r = 0;
 
 	if (row->push == LEDGER_PUSH_ASK && !p->config.ops->wanted(p->config.arg, row))
-		return ledger_push_unwanted(p->ledger, row->id);
+		return ledger_push_unwanted(p->ledger, &row->key);
 	push_plan_make(row, &p->config.undated, p->config.ops->now_s(p->config.arg), plan);
 	if (plan->settle)
-		r = ledger_push_settle(p->ledger, row->id, row->until_s, plan->settle);
+		r = ledger_push_settle(p->ledger, &row->key, row->until_s, plan->settle);
 	if (r < 0)
 		return r;
 	if (push_plan_is_empty(plan))
-		return plan->settle && !plan->result.keep_hold ? 0 : ledger_push_done(p->ledger, row->id, &plan->result);
+		return plan->settle && !plan->result.keep_hold ? 0 : ledger_push_done(p->ledger, &row->key, &plan->result);
 	if (strncmp(row->path, UNKNOWN_PATH, strlen(UNKNOWN_PATH)) == 0)
 		return cannot_be_named(k, row, "its path is not known: run wormctl reindex, then wormctl push retry");
 	if (plan->set.hold && row->pushed_hold == LEDGER_HOLD_NOT_PUSHED)
-		r = ledger_push_sending_hold(p->ledger, row->id);
+		r = ledger_push_sending_hold(p->ledger, &row->key);
 	return r < 0 ? r : 1;
 }
 
@@ -206,10 +206,10 @@ static int not_prepared(struct keeper *k, const struct pusher_file *file)
 	unsigned max_ms = k->pusher->retry_ms;
 
 	if (file->r == -EBUSY)
-		return ledger_push_failed(k->pusher->ledger, row->id, LEDGER_PUSH_PENDING,
+		return ledger_push_failed(k->pusher->ledger, &row->key, LEDGER_PUSH_PENDING,
 					  k->now_ms + (file->wait_ms ? file->wait_ms : BUSY_PAUSE_MS), row->tries, row->status, NULL,
 					  file->wait_ms ? "it settles" : "it is still being closed");
-	return ledger_push_failed(k->pusher->ledger, row->id, LEDGER_PUSH_PENDING,
+	return ledger_push_failed(k->pusher->ledger, &row->key, LEDGER_PUSH_PENDING,
 				  k->now_ms + breaker_pause_ms(FIRST_PAUSE_MS, max_ms, row->tries), row->tries + 1, row->status, NULL,
 				  file->r == -ESTALE || file->r == -ENOENT ? "the file is gone" : "its data cannot be synced");
 }
@@ -338,10 +338,10 @@ static int write_one(struct keeper *k, struct job *job)
 	case JOB_UNSENT:
 		return 0;
 	case JOB_TOLD:
-		return ledger_push_done(p->ledger, job->id, &job->plan.result);
+		return ledger_push_done(p->ledger, &job->key, &job->plan.result);
 	case JOB_LATER:
 		due_ms += job->retry_after_s ? job->retry_after_s * INT64_C(1000) : breaker_pause_ms(FIRST_PAUSE_MS, max_ms, job->tries);
-		return ledger_push_failed(p->ledger, job->id, job->was_failed ? LEDGER_PUSH_FAILED : LEDGER_PUSH_PENDING, due_ms, job->tries + 1,
+		return ledger_push_failed(p->ledger, &job->key, job->was_failed ? LEDGER_PUSH_FAILED : LEDGER_PUSH_PENDING, due_ms, job->tries + 1,
 					  job->status, job->class, text);
 	case JOB_REFUSED:
 		due_ms += max_ms / 2 + breaker_pause_ms(max_ms, max_ms * PUSHER_REFUSED_FACTOR, job->tries);
@@ -349,7 +349,7 @@ static int write_one(struct keeper *k, struct job *job)
 			snprintf(missing, sizeof(missing), "no such file on the cluster: is push_root right, or was it moved below the mount?");
 			text = missing;
 		}
-		return ledger_push_failed(p->ledger, job->id, LEDGER_PUSH_FAILED, due_ms, job->tries + 1, job->status, job->class, text);
+		return ledger_push_failed(p->ledger, &job->key, LEDGER_PUSH_FAILED, due_ms, job->tries + 1, job->status, job->class, text);
 	}
 	return 0;
 }

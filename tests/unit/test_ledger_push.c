@@ -10,6 +10,8 @@
 
 #define NOW 1500	/* rows end at 2000 */
 
+static struct file_key first, second;
+
 static void put_pushed(uint64_t n, enum ledger_push push)
 {
 	struct ledger_row row = row_of(n, "f");
@@ -22,6 +24,8 @@ static int set_up_open(void **state)
 {
 	int r = set_up(state);
 
+	first = key_of(1);
+	second = key_of(2);
 	open_ledger();
 	return r;
 }
@@ -80,9 +84,9 @@ static int push_it(uint64_t n)
 
 	push_plan_make(&row, &fail_it, NOW, &plan);
 	if (plan.settle)
-		CHECK_INT("settled", ledger_push_settle(ledger, row.id, row.until_s, plan.settle), 0);
+		CHECK_INT("settled", ledger_push_settle(ledger, &row.key, row.until_s, plan.settle), 0);
 	if (!push_plan_is_empty(&plan))
-		CHECK_INT("done", ledger_push_done(ledger, row.id, &plan.result), 0);
+		CHECK_INT("done", ledger_push_done(ledger, &row.key, &plan.result), 0);
 	return (plan.set.has_until ? 1 : 0) + (plan.set.hold ? 2 : 0) + (plan.release ? 4 : 0);
 }
 
@@ -136,13 +140,13 @@ static void test_no_release_but_one_that_was_asked_for(void **state)
 	CHECK_INT("release, before the hold went out", ledger_hold_release(ledger, &key, "c"), 0);
 	counts("nothing to tell", 0, 0);
 	CHECK_INT("hold", ledger_hold_add(ledger, &key, "c", 0, 1), 0);
-	CHECK_INT("on its way", ledger_push_sending_hold(ledger, row_now(1).id), 0);
+	CHECK_INT("on its way", ledger_push_sending_hold(ledger, &first), 0);
 	CHECK_INT("release", ledger_hold_release(ledger, &key, "c"), 0);
 	CHECK_INT("is sent, since the hold may be there", push_it(1), 4);
 	CHECK_INT("hold", ledger_hold_add(ledger, &key, "c", 0, 1), 0);
-	CHECK_INT("on its way", ledger_push_sending_hold(ledger, row_now(1).id), 0);
+	CHECK_INT("on its way", ledger_push_sending_hold(ledger, &first), 0);
 	CHECK_INT("release", ledger_hold_release(ledger, &key, "c"), 0);
-	CHECK_INT("the hold's answer comes late", ledger_push_done(ledger, row_now(1).id, &(struct ledger_push_result){ .hold = true }), 0);
+	CHECK_INT("the hold's answer comes late", ledger_push_done(ledger, &first, &(struct ledger_push_result){ .hold = true }), 0);
 	CHECK_INT("the release goes out all the same", push_it(1), 4);
 }
 
@@ -184,19 +188,19 @@ static void test_failures(void **state)
 
 	put_pushed(1, LEDGER_PUSH_YES);
 	CHECK_INT("due", due(0), 1);
-	CHECK_INT("later", ledger_push_failed(ledger, row_now(1).id, LEDGER_PUSH_PENDING, 5000, 1, 503, NULL, "busy"), 0);
+	CHECK_INT("later", ledger_push_failed(ledger, &first, LEDGER_PUSH_PENDING, 5000, 1, 503, NULL, "busy"), 0);
 	CHECK_INT("not due", due(4999), 0);
 	CHECK_INT("due again", due(5000), 1);
 	CHECK_INT("says when", (ledger_push_next_due(ledger, &when), when), 5000);
 	counts("pending", 1, 0);
-	CHECK_INT("refused", ledger_push_failed(ledger, row_now(1).id, LEDGER_PUSH_FAILED, 9000, 2, 403, "c", "no"), 0);
+	CHECK_INT("refused", ledger_push_failed(ledger, &first, LEDGER_PUSH_FAILED, 9000, 2, 403, "c", "no"), 0);
 	counts("failed, and waits", 1, 1);
 	CHECK_INT("a release hurries a file, an extension does not", (ledger_extend(ledger, &key, 2500), due(8999)), 0);
 	CHECK_INT("retry", ledger_push_retry(ledger, &n), 0);
 	CHECK_INT("one", n, 1);
 	CHECK_INT("due at once", due(0), 1);
 	counts("not failed any more", 1, 0);
-	CHECK_INT("too far ahead", ledger_push_failed(ledger, row_now(1).id, LEDGER_PUSH_PENDING, INT64_MAX, 1, 0, NULL, "x"), 0);
+	CHECK_INT("too far ahead", ledger_push_failed(ledger, &first, LEDGER_PUSH_PENDING, INT64_MAX, 1, 0, NULL, "x"), 0);
 	CHECK_INT("is due now", (ledger_push_not_beyond(ledger, 1000000), due(0)), 1);
 	CHECK_INT("told", push_it(1), 1);
 	CHECK_INT("again", ledger_push_again(ledger, &key, false), 0);
@@ -207,7 +211,7 @@ static void test_failures(void **state)
 	CHECK_INT("no row", ledger_push_again(ledger, &key, true), -ENOENT);
 	put_pushed(2, LEDGER_PUSH_ASK);
 	counts("unknown ones wait", 2, 0);
-	CHECK_INT("not wanted", ledger_push_unwanted(ledger, row_now(2).id), 0);
+	CHECK_INT("not wanted", ledger_push_unwanted(ledger, &second), 0);
 	counts("does not", 1, 0);
 }
 
@@ -279,6 +283,22 @@ static void test_plans(void **state)
 	}
 }
 
+static void test_met(void **state)
+{
+	static const struct { const char *promise; struct push_plan plan; struct upstream_lock have; bool met; } cases[] = {
+		{ "the end is there", { .set = { true, 2000, false } }, { true, 2000, false }, true },
+		{ "an earlier one is no proof", { .set = { true, 2000, false } }, { true, 1999, false }, false },
+		{ "nor is none", { .set = { true, 2000, false } }, { false, 0, true }, false },
+		{ "nor an end without its hold", { .set = { true, 2000, true } }, { true, 2000, false }, false },
+		{ "released", { .release = true }, { true, 2000, false }, true },
+		{ "not released", { .release = true }, { true, 2000, true }, false },
+		{ "released, and the end not there", { .set = { true, 2000, false }, .release = true }, { true, 1000, false }, false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		CHECK_INT(cases[i].promise, push_plan_is_met(&cases[i].plan, &cases[i].have), cases[i].met);
+}
+
 static void test_undated_words(void **state)
 {
 	static const struct { const char *text; int r, how; } cases[] = {
@@ -335,6 +355,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_failures, set_up_open, tear_down),
 		cmocka_unit_test_setup_teardown(test_lists_go_on_where_they_were, set_up_open, tear_down),
 		cmocka_unit_test(test_plans),
+		cmocka_unit_test(test_met),
 		cmocka_unit_test(test_undated_words),
 		cmocka_unit_test(test_breaker),
 	};
