@@ -3,12 +3,11 @@
  *
  * The token: generation n was had by the nth login. A 401 of generation n asks for a login only while n is the newest, so
  * a hundred calls that meet an expired token make one login; each is replayed once with what came. */
-#include "lockstore/upstream/qumulo.h"
+#include "lockstore/upstream/qumulo_private.h"
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
 #include <errno.h>
-#include <jansson.h>
 #include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -16,8 +15,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include "lockstore/retention.h"
 
 #define BODY_FIRST_BYTES 4096	/* of a reply: one with attributes fits */
 
@@ -108,15 +105,6 @@ fail:
 	return r;
 }
 
-static void call_fini(struct qumulo_call *call)
-{
-	if (call->body)
-		OPENSSL_cleanse(call->body, strlen(call->body));	/* a login's has the password */
-	free(call->body);
-	free(call->path);
-	call->body = call->path = NULL;
-}
-
 static void transfer_clear(struct transfer *t)
 {
 	/* The Authorization header is among them. */
@@ -141,7 +129,7 @@ void qumulo_close(struct qumulo *q)
 
 		if (t->call) {
 			curl_multi_remove_handle(q->multi, t->easy);
-			call_fini(t->call);
+			qumulo_call_fini(t->call);
 			transfer_clear(t);
 		}
 		if (t->easy)
@@ -149,7 +137,7 @@ void qumulo_close(struct qumulo *q)
 		free(t->body);
 	}
 	for (struct qumulo_call *call = q->waiting; call; call = call->next)
-		call_fini(call);
+		qumulo_call_fini(call);
 	if (q->multi)
 		curl_multi_cleanup(q->multi);
 	drop_token(q);
@@ -329,7 +317,7 @@ static void finish(struct qumulo *q, struct qumulo_call *call, struct upstream_r
 	if (call != &q->login)
 		q->in_flight--;
 	/* done() may reuse or free the call, so what is ours in it goes first. */
-	call_fini(call);
+	qumulo_call_fini(call);
 	call->done(call, reply);
 	upstream_reply_fini(reply);
 }
@@ -343,32 +331,6 @@ static void finish_failed(struct qumulo *q, struct qumulo_call *call, const char
 }
 
 /* ---- logging in ---- */
-
-static void ask(struct qumulo_call *call, enum upstream_question question, const char *method)
-{
-	call->question = question;
-	call->method = method;
-	call->path = call->body = NULL;
-	call->if_match[0] = '\0';
-	call->replayed = false;
-	call->next = NULL;
-}
-
-static int request_login(struct qumulo_call *call, const char *user, const char *password)
-{
-	json_t *json = json_pack("{s:s, s:s}", "username", user, "password", password);
-
-	ask(call, UPSTREAM_LOGIN, "POST");
-	call->path = strdup("/v1/session/login");
-	call->body = json ? json_dumps(json, JSON_COMPACT) : NULL;
-	if (json)
-		OPENSSL_cleanse((char *)json_string_value(json_object_get(json, "password")), strlen(password));
-	json_decref(json);
-	if (call->path && call->body)
-		return 0;
-	call_fini(call);
-	return -ENOMEM;
-}
 
 static void send_waiting(struct qumulo *q)
 {
@@ -441,11 +403,11 @@ static int wait_for_token(struct qumulo *q, struct qumulo_call *call)
 	call->next = NULL;
 	if (!q->logging_in) {
 		q->login = (struct qumulo_call){ .done = on_login, .arg = q };
-		r = request_login(&q->login, upstream_credentials_user(q->credentials), upstream_credentials_password(q->credentials));
+		r = qumulo_ask_login(&q->login, upstream_credentials_user(q->credentials), upstream_credentials_password(q->credentials));
 		if (r == 0)
 			r = send_call(q, &q->login);
 		if (r < 0) {
-			call_fini(&q->login);
+			qumulo_call_fini(&q->login);
 			return r;
 		}
 		q->logging_in = true;
@@ -475,7 +437,7 @@ static bool replay(struct qumulo *q, struct qumulo_call *call)
 
 /* ---- starting ---- */
 
-static int start(struct qumulo *q, struct qumulo_call *call)
+int qumulo_start(struct qumulo *q, struct qumulo_call *call)
 {
 	int r;
 
@@ -490,84 +452,8 @@ static int start(struct qumulo *q, struct qumulo_call *call)
 			q->in_flight--;
 	}
 	if (r < 0)
-		call_fini(call);
+		qumulo_call_fini(call);
 	return r;
-}
-
-int qumulo_set_lock(struct qumulo *q, struct qumulo_call *call, const char *ref, const struct upstream_lock *set,
-		    bool release, const char *if_match)
-{
-	char until[RETENTION_TEXT_BYTES];
-	int n;
-
-	if ((!set->has_until && !set->hold && !release) || (set->hold && release))
-		return -EINVAL;
-	ask(call, UPSTREAM_SET_LOCK, "PATCH");
-	if (set->has_until)
-		retention_format_until(set->until_s, until);
-	n = asprintf(&call->body, "{%s%s%s%s%s}", set->has_until ? "\"retention_period\": \"" : "", set->has_until ? until : "",
-		     set->has_until ? "\"" : "", set->has_until && (set->hold || release) ? ", " : "",
-		     set->hold ? "\"legal_hold\": true" : release ? "\"legal_hold\": false" : "");
-	if (n < 0) {
-		call->body = NULL;
-		return -ENOMEM;
-	}
-	if (if_match)
-		snprintf(call->if_match, sizeof(call->if_match), "%s", if_match);
-	if (asprintf(&call->path, "/v1/files/%s/file-lock", ref) < 0)
-		call->path = NULL;
-	return start(q, call);
-}
-
-int qumulo_get_attributes(struct qumulo *q, struct qumulo_call *call, const char *ref, bool lock)
-{
-	ask(call, UPSTREAM_ATTRIBUTES, "GET");
-	if (asprintf(&call->path, "/v1/files/%s/info/attributes%s", ref, lock ? "?retrieve-file-lock=true" : "") < 0)
-		call->path = NULL;
-	return start(q, call);
-}
-
-int qumulo_get_entries(struct qumulo *q, struct qumulo_call *call, const char *ref, unsigned limit, const char *after)
-{
-	ask(call, UPSTREAM_ENTRIES, "GET");
-	if (asprintf(&call->path, "/v1/files/%s/entries/?limit=%u%s%s", ref, limit < UPSTREAM_ENTRIES_MAX ? limit : UPSTREAM_ENTRIES_MAX,
-		     after ? "&after=" : "", after ? after : "") < 0)
-		call->path = NULL;
-	return start(q, call);
-}
-
-int qumulo_resolve(struct qumulo *q, struct qumulo_call *call, const char *const *ids, size_t n)
-{
-	json_t *list = json_array();
-
-	ask(call, UPSTREAM_RESOLVE, "POST");
-	for (size_t i = 0; i < n; i++)
-		json_array_append_new(list, json_string(ids[i]));
-	call->body = json_array_size(list) == n ? json_dumps(list, JSON_COMPACT) : NULL;
-	json_decref(list);
-	call->path = call->body ? strdup("/v1/files/resolve") : NULL;
-	return start(q, call);
-}
-
-int qumulo_get_version(struct qumulo *q, struct qumulo_call *call)
-{
-	ask(call, UPSTREAM_VERSION, "GET");
-	call->path = strdup("/v1/version");
-	return start(q, call);
-}
-
-int qumulo_who_am_i(struct qumulo *q, struct qumulo_call *call)
-{
-	ask(call, UPSTREAM_WHO_AM_I, "GET");
-	call->path = strdup("/v1/session/who-am-i");
-	return start(q, call);
-}
-
-int qumulo_login(struct qumulo *q, struct qumulo_call *call, const char *user, const char *password)
-{
-	int r = request_login(call, user, password);
-
-	return r < 0 ? r : start(q, call);
 }
 
 /* ---- running ---- */
@@ -715,22 +601,5 @@ int qumulo_token(struct qumulo *q, const char **ret_token, struct upstream_reply
 	if (ret_reply->outcome != UPSTREAM_DONE || !q->token)
 		return -EACCES;
 	*ret_token = q->token;
-	return 0;
-}
-
-int qumulo_version_check(const char *version, bool *ret_new_enough)
-{
-	unsigned have[3], want[3];
-	const char *at = version + strcspn(version, "0123456789");
-
-	if (sscanf(at, "%4u.%4u.%4u", &have[0], &have[1], &have[2]) != 3 ||
-	    sscanf(QUMULO_VERSION_MIN, "%u.%u.%u", &want[0], &want[1], &want[2]) != 3)
-		return -EINVAL;
-	*ret_new_enough = true;
-	for (int i = 0; i < 3; i++)
-		if (have[i] != want[i]) {
-			*ret_new_enough = have[i] > want[i];
-			break;
-		}
 	return 0;
 }
