@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define POLL_MS 1000
 #define POLL_OPEN_MS 200	/* while the breaker is open or a pause is on */
@@ -342,6 +343,7 @@ void *push_engine_run(void *arg)
 	struct pusher *p = arg;
 	struct engine e = { .pusher = p, .qumulo = p->qumulo };
 	int64_t end_ms = 0;
+	bool failed = false;
 	struct job *job;
 
 	while (!atomic_load(&p->stopping) || qumulo_in_flight(e.qumulo)) {
@@ -356,8 +358,12 @@ void *push_engine_run(void *arg)
 				ask(job, job->step);
 			}
 		}
-		if (qumulo_run(e.qumulo, is_idle(&e) && !atomic_load(&p->stopping) ? POLL_MS : POLL_OPEN_MS) < 0)
-			break;		/* of the library, which is out of memory: the rest waits for the next start */
+		if (qumulo_run(e.qumulo, is_idle(&e) && !atomic_load(&p->stopping) ? POLL_MS : POLL_OPEN_MS) == 0)
+			continue;
+		if (!failed)
+			pusher_log(p, PUSHER_ERROR, "push: the HTTP library failed, out of memory perhaps; trying again every second");
+		failed = true;
+		usleep(POLL_MS * 1000);
 	}
 	pthread_mutex_lock(&p->lock);
 	return_queue_locked(p);

@@ -25,6 +25,7 @@
 #define FAILED_LOG_MS 60000
 #define LEDGER_PAUSE_MS 1000	/* first pause after the ledger could not be written, doubled up to retry_ms: what came of a request
 				 * is lost then, and asking again at once would hammer the cluster */
+#define STEPPED_BACK_MS 60000	/* the system's date was set back by more than this */
 #define UNKNOWN_PATH "(path unknown"
 
 struct keeper {
@@ -293,6 +294,16 @@ static void note_ledger(struct keeper *k, int r)
 		k->ledger_until_ms = pusher_now_ms() + breaker_pause_ms(LEDGER_PAUSE_MS, k->pusher->retry_ms, k->ledger_pauses++);
 }
 
+/* Rows are due by the system's date. When it is set back, those that were to be tried soon would be due in a far future. */
+static void see_date(struct keeper *k)
+{
+	int64_t now_ms = wall_ms();
+
+	if (now_ms < k->now_ms - STEPPED_BACK_MS)
+		(void)ledger_push_not_beyond(k->pusher->ledger, now_ms + 2 * (int64_t)k->pusher->retry_ms * PUSHER_REFUSED_FACTOR);
+	k->now_ms = now_ms;
+}
+
 /* One page. 1: there may be more at once; 0: the sweep is through, or nothing may go out. An error is the ledger's: the committer
  * says it, and this is tried again. */
 static int feed(struct keeper *k)
@@ -304,7 +315,7 @@ static int feed(struct keeper *k)
 	if (!k->room)
 		return 0;
 	k->nfiles = 0;
-	k->now_ms = wall_ms();
+	see_date(k);
 	r = ledger_push_due(k->pusher->ledger, k->now_ms, &k->cursor, on_row, k, &n);
 	if (r == -ECANCELED)
 		r = 0;
@@ -478,7 +489,7 @@ static void *keeper_run(void *arg)
 	int more = 0;
 
 	k->cursor = LEDGER_PUSH_CURSOR_START;
-	(void)ledger_push_not_beyond(p->ledger, wall_ms() + 2 * (int64_t)p->retry_ms * PUSHER_REFUSED_FACTOR);	/* a failing ledger is said elsewhere */
+	k->now_ms = INT64_MAX;	/* the date may have been set back while nobody looked; a ledger that fails is said elsewhere */
 	while (!atomic_load(&p->stopping)) {
 		write_results(k);
 		more = feed(k);
