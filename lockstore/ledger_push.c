@@ -162,8 +162,8 @@ int ledger_push_count(struct ledger *ledger, uint64_t *ret_waiting, uint64_t *re
 int ledger_push_list(struct ledger *ledger, int state, int64_t after_id, unsigned limit, ledger_push_fn fn, void *arg)
 {
 	static const char *const conditions[] = {
-		[LEDGER_PUSH_PENDING] = "INDEXED BY file_unpushed WHERE " LEDGER_PUSH_WAITS " AND push_state < 2",
-		[LEDGER_PUSH_LOCKED] = "WHERE push > 0 AND push_state = 1 AND NOT (" LEDGER_PUSH_WAITS ")",
+		[LEDGER_PUSH_PENDING] = "NOT INDEXED WHERE " LEDGER_PUSH_WAITS " AND push_state < 2",
+		[LEDGER_PUSH_LOCKED] = "NOT INDEXED WHERE push > 0 AND push_state = 1 AND NOT (" LEDGER_PUSH_WAITS ")",
 		[LEDGER_PUSH_FAILED] = "INDEXED BY file_push_failed WHERE push_state >= 2",
 	};
 	unsigned n = 0, max = limit < LEDGER_PUSH_PAGE ? limit : LEDGER_PUSH_PAGE;
@@ -173,9 +173,10 @@ int ledger_push_list(struct ledger *ledger, int state, int64_t after_id, unsigne
 	char *sql;
 	int rc, r = 0;
 
-	/* Waiting rows are few or nearly all: their order by id is made by a sort of what the index has. */
+	/* In order of the rows themselves: all pages together are one walk along the table. The index of what waits has another order, and
+	 * each page of it would be a sort of all that waits. */
 	sql = sqlite3_mprintf("SELECT " PUSH_COLUMNS " FROM file %s AND id > ?1 ORDER BY id LIMIT ?2",
-			      state < 0 || state > LEDGER_PUSH_FAILED ? "WHERE push > 0" : conditions[state]);
+			      state < 0 || state > LEDGER_PUSH_FAILED ? "NOT INDEXED WHERE push > 0" : conditions[state]);
 	if (!page || !sql) {
 		free(page);
 		sqlite3_free(sql);
