@@ -274,6 +274,30 @@ int upstream_credentials_open(const char *path, struct upstream_credentials **re
 	return 0;
 }
 
+int upstream_credentials_make(const char *token, const char *user, const char *password, struct upstream_credentials **ret_credentials,
+			      char ret_error[CREDENTIALS_ERROR_BYTES])
+{
+	struct upstream_credentials *c = calloc(1, sizeof(*c));
+	int r = c ? 0 : -ENOMEM;
+
+	if (r == 0 && token)
+		r = take(token, strlen(token), &c->secrets.token);
+	if (r == 0 && !token && user)
+		r = take(user, strlen(user), &c->secrets.user);
+	if (r == 0 && !token && password)
+		r = take(password, strlen(password), &c->secrets.password);
+	if (r == 0)
+		r = secrets_check(&c->secrets);
+	if (r < 0) {
+		snprintf(ret_error, CREDENTIALS_ERROR_BYTES, "%s", r == -ENOMEM ? "out of memory" : token ? "a token has no spaces and no other "
+			 "characters than those one can see" : "a user and a password are needed");
+		upstream_credentials_close(c);
+		return r;
+	}
+	*ret_credentials = c;
+	return 0;
+}
+
 void upstream_credentials_close(struct upstream_credentials *c)
 {
 	if (!c)

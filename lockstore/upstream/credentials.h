@@ -23,6 +23,9 @@ struct upstream_credentials;
  * above. ret_error is one line, without anything secret. */
 int upstream_credentials_open(const char *path, struct upstream_credentials **ret_credentials,
 			      char ret_error[CREDENTIALS_ERROR_BYTES]);
+/* Of what somebody has just typed; user and password count when token is NULL. The texts are copied. -EINVAL, -ENOMEM likewise. */
+int upstream_credentials_make(const char *token, const char *user, const char *password, struct upstream_credentials **ret_credentials,
+			      char ret_error[CREDENTIALS_ERROR_BYTES]);
 void upstream_credentials_close(struct upstream_credentials *credentials);	/* NULL is fine */
 
 /* 1: the file has changed and was read again; 0: it has not, or it is the environment; < 0: as open, and what was there stays. */
