@@ -182,6 +182,11 @@ int settling_touch(struct settling *s, const char *path, int64_t due_ms)
 	return 0;
 }
 
+bool settling_has(struct settling *s, const char *path)
+{
+	return *slot_of(s, path) != NULL;
+}
+
 void settling_forget(struct settling *s, const char *path)
 {
 	struct settling_file **slot = slot_of(s, path);

@@ -10,12 +10,6 @@
 #define SETTLING_FILES_MAX 100000
 #define SETTLING_BYTES_MAX (64 << 20)	/* of names */
 
-/* What a file looked like. Two looks that are equal, a while apart: nobody wrote in between. */
-struct settling_look {
-	uint64_t size_bytes;
-	int64_t mtime_ns, ctime_ns;
-};
-
 /* A file that is waited for, or looked at right now. */
 struct settling_file {
 	char *path;
@@ -24,8 +18,8 @@ struct settling_file {
 	bool busy;			/* given out by settling_take() */
 	bool changed;			/* while it was busy */
 	bool gone;			/* likewise */
-	bool has_look;
-	struct settling_look look;	/* the last one */
+	bool has_look;			/* since the last change: */
+	uint64_t look;			/* a sum of what it looked like. Two that are equal, a while apart: nobody wrote in between */
 	int64_t looked_ms;
 	/* the table's own */
 	size_t place;
@@ -40,6 +34,8 @@ void settling_close(struct settling *settling);
 
 /* It came or changed: it is due at due_ms, later than before or not. -ENOSPC: the table is full and the file is not in it. */
 int settling_touch(struct settling *settling, const char *path, int64_t due_ms);
+
+bool settling_has(struct settling *settling, const char *path);
 
 /* It is not there any more. */
 void settling_forget(struct settling *settling, const char *path);
