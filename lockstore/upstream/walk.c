@@ -90,7 +90,15 @@ void walk_close(struct walk *walk)
 
 int walk_add(struct walk *walk, const char *path)
 {
-	return push(walk, path, "");
+	int r = push(walk, path, "");
+
+	if (r == 0 && walk->count > 1) {
+		struct stop last = walk->stack[walk->count - 1];
+
+		walk->stack[walk->count - 1] = walk->stack[walk->count - 2];
+		walk->stack[walk->count - 2] = last;
+	}
+	return r;
 }
 
 bool walk_next(const struct walk *walk, const char **ret_path, const char **ret_after)

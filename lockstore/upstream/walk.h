@@ -20,7 +20,7 @@ struct walk;
 int walk_open(const char *path, bool recursive, struct walk **ret_walk);
 void walk_close(struct walk *walk);
 
-/* One more directory, read before those that wait. -ENOSPC: too many wait. */
+/* One more directory, read after the one of walk_next(), whose page may be on its way. -ENOSPC: too many wait. */
 int walk_add(struct walk *walk, const char *path);
 
 /* The page to fetch: a directory, and the key behind which its page begins ("": the first). false: the walk is over.

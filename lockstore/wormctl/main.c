@@ -12,7 +12,7 @@ static const struct command *const commands[] = {
 	&command_list, &command_status, &command_commit, &command_append, &command_extend, &command_hold, &command_release,
 	&command_delete, &command_shorten,
 	&command_requests, &command_approve, &command_expire, &command_policy, &command_push, &command_reindex, &command_verify, &command_export,
-	&command_report, &command_audit, &command_clock, &command_errno_table,
+	&command_report, &command_audit, &command_clock, &command_watch_upstream, &command_errno_table,
 };
 
 static const struct command *find_command(const char *name)
@@ -30,7 +30,7 @@ static int print_help(void)
 	      "Asks and changes the locks of files on a share that wormfs is, or was, mounted on.\n"
 	      "\n", stdout);
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
+		printf("  %-14s %s\n", commands[i]->name, commands[i]->summary);
 	fputs("\n"
 	      "Options, also behind the command:\n"
 	      "      --state-dir DIR  the share's state directory [as the mount says; with nothing mounted\n"
