@@ -14,7 +14,7 @@
 #include "lockstore/wormctl/push.h"
 #include "lockstore/wormctl/wormctl.h"
 
-enum { OPT_TOKEN_FILE = OPT_OF_COMMAND, OPT_USER, OPT_PASSWORD_FILE, OPT_NO_TEST, OPT_BATCH };
+enum { OPT_TOKEN_FILE = OPT_OF_COMMAND, OPT_SECRET, OPT_USER, OPT_PASSWORD_FILE, OPT_NO_TEST, OPT_BATCH };
 
 struct setup {
 	struct wormctl *ctl;
@@ -305,6 +305,8 @@ static int run_setup(struct wormctl *ctl, int argc, char **argv)
 		COMMON_OPTIONS,
 		CLUSTER_OPTIONS,
 		{ "token-file", required_argument, NULL, OPT_TOKEN_FILE },
+		{ "token", required_argument, NULL, OPT_SECRET },	/* else they would stand for --token-file and --password-file */
+		{ "password", required_argument, NULL, OPT_SECRET },
 		{ "user", required_argument, NULL, OPT_USER },
 		{ "password-file", required_argument, NULL, OPT_PASSWORD_FILE },
 		{ "no-test", no_argument, NULL, OPT_NO_TEST },
@@ -323,6 +325,9 @@ static int run_setup(struct wormctl *ctl, int argc, char **argv)
 		case OPT_PASSWORD_FILE: s.password_file = optarg; break;
 		case OPT_NO_TEST: s.no_test = true; break;
 		case OPT_BATCH: s.batch = true; break;
+		case OPT_SECRET:
+			return wrong_usage(&command_push_setup, "no secret on the command line, which others can see: give --token-file FILE or "
+					   "--password-file FILE, - for stdin");
 		case OPT_CREDENTIALS:
 			return wrong_usage(&command_push_setup, "--credentials: name the file as FILE; secrets come from --token-file or --password-file");
 		default:
