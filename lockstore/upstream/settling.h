@@ -18,6 +18,7 @@ struct settling_file {
 	bool busy;			/* given out by settling_take() */
 	bool changed;			/* while it was busy */
 	bool gone;			/* likewise */
+	bool sent;			/* a lock of ours went out, and nobody has seen yet what came of it */
 	bool has_look;			/* since the last change: */
 	uint64_t look;			/* a sum of what it looked like. Two that are equal, a while apart: nobody wrote in between */
 	int64_t looked_ms;

@@ -87,7 +87,7 @@ static void job_failed(struct watcher_job *job, enum upstream_outcome outcome, u
 		job_end(job, w->paused_ms);
 		return;
 	}
-	ms = watcher_backoff_ms(w, ++job->file->tries, WATCHER_RETRY_MAX_MS);
+	ms = watcher_backoff_ms(w, ++job->file->tries, w->config->once ? WATCHER_RETRY_FIRST_MS : WATCHER_RETRY_MAX_MS);
 	w->totals.failures++;
 	watcher_tell(w, (struct watcher_news){ .event = WATCHER_FAILED, .path = job->file->path, .why = why, .retry_s = (unsigned)(ms / 1000 + 1) });
 	job_end(job, now + ms);
@@ -183,6 +183,7 @@ static void send_lock(struct watcher_job *job, const char *etag)
 	int r;
 
 	job->step = STEP_LOCK;
+	job->file->sent = true;
 	r = qumulo_set_lock(w->config->qumulo, &job->call, job->ref, &job->wanted, false, etag);
 	if (r < 0)
 		job_failed(job, UPSTREAM_REFUSED, 0, strerror(-r));
@@ -196,6 +197,17 @@ static void send_look(struct watcher_job *job, enum step step)
 	r = qumulo_get_attributes(job->watcher->config->qumulo, &job->call, job->ref, true);
 	if (r < 0)
 		job_failed(job, UPSTREAM_REFUSED, 0, strerror(-r));
+}
+
+static void locked(struct watcher_job *job, const struct upstream_lock *lock)
+{
+	struct watcher *w = job->watcher;
+
+	works_again(w);
+	job->file->sent = false;
+	w->totals.locked++;
+	watcher_tell(w, (struct watcher_news){ .event = WATCHER_LOCKED, .path = job->file->path, .lock = lock });
+	job_end(job, -1);
 }
 
 static void looked(struct watcher_job *job, const struct upstream_reply *reply)
@@ -216,6 +228,10 @@ static void looked(struct watcher_job *job, const struct upstream_reply *reply)
 	job->wanted = missing_lock(w, reply, has_change, change_s);
 	if (w->end < 0 || (!job->wanted.has_until && !job->wanted.hold)) {
 		works_again(w);
+		if (reply->has_lock && job->file->sent) {	/* the answer to an earlier request was lost: it was carried out */
+			locked(job, &reply->lock);
+			return;
+		}
 		if (reply->has_lock && (reply->lock.has_until || reply->lock.hold))
 			w->totals.locked_before++;
 		else
@@ -236,16 +252,6 @@ static void looked(struct watcher_job *job, const struct upstream_reply *reply)
 	} else {
 		send_lock(job, *reply->etag && job->file->tries < ANY_VERSION_TRIES ? reply->etag : NULL);
 	}
-}
-
-static void locked(struct watcher_job *job, const struct upstream_lock *lock)
-{
-	struct watcher *w = job->watcher;
-
-	works_again(w);
-	w->totals.locked++;
-	watcher_tell(w, (struct watcher_news){ .event = WATCHER_LOCKED, .path = job->file->path, .lock = lock });
-	job_end(job, -1);
 }
 
 /* The reply to a lock, or to the question whether it is there. The lock that it shows is the only proof. */

@@ -203,7 +203,7 @@ static int find_directory(struct watch *w, struct failure *f)
 	return r;
 }
 
-/* What would keep every lock from being taken is said before anything is watched. A cluster that does not answer may come back. */
+/* What would keep every lock from being taken is said before anything is watched. */
 static int check_first(struct watch *w, struct failure *f)
 {
 	struct upstream_check check = { .endpoint = &w->cluster.endpoint, .ca_file = w->cluster.ca_file, .insecure = w->cluster.is_insecure,
@@ -215,13 +215,11 @@ static int check_first(struct watch *w, struct failure *f)
 	for (int i = 0; i < UPSTREAM_CHECKS; i++) {
 		const struct upstream_finding *finding = &check.findings[i];
 
-		if (finding->state == UPSTREAM_CHECK_FAILED)
-			return fail(f, -EACCES, "%s: %s; %s", upstream_check_name_text(i), finding->what, finding->todo);
-		if (finding->state == UPSTREAM_CHECK_WARNING || (i == UPSTREAM_CHECK_CONNECTION && finding->state == UPSTREAM_CHECK_UNKNOWN))
-			complain("warning: %s%s%s", finding->what, *finding->todo ? "; " : "", finding->todo);
+		if (finding->state == UPSTREAM_CHECK_FAILED || (i == UPSTREAM_CHECK_CONNECTION && finding->state == UPSTREAM_CHECK_UNKNOWN))
+			return fail(f, -EACCES, "%s; %s", finding->what, finding->todo);
+		if (finding->state == UPSTREAM_CHECK_WARNING)
+			complain("warning: %s; %s", finding->what, finding->todo);
 	}
-	if (w->config.once && check.findings[UPSTREAM_CHECK_CONNECTION].state == UPSTREAM_CHECK_UNKNOWN)
-		return fail(f, -EHOSTUNREACH, "the cluster does not answer");
 	return 0;
 }
 
