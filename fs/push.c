@@ -350,6 +350,14 @@ static const char *state_name(const struct pusher_status *s)
 	return s->state == PUSHER_OK ? "ok" : s->state == PUSHER_AWAY ? "away" : "refused";
 }
 
+/* NULL, and bytes that are no UTF-8, which JSON cannot say: null. */
+static json_t *path_json(const char *path)
+{
+	json_t *text = path ? json_string(path) : NULL;
+
+	return text ? text : json_null();
+}
+
 json_t *push_mount_json(struct wormfs *fs)
 {
 	uint64_t waiting = 0, failed = 0;
@@ -361,14 +369,15 @@ json_t *push_mount_json(struct wormfs *fs)
 	pusher_status(fs->push->pusher, &s);
 	open = s.state != PUSHER_OK;
 	(void)ledger_push_count(fs->ledger, &waiting, &failed);		/* the ledger's state is beside this, and says it */
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:i}",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:i, s:o, s:o, s:s?}",
 			 "target", fs->push->endpoint.url, "root", fs->opt.push_root, "state", state_name(&s),
 			 "reason", open ? json_string(s.reason) : json_null(), "since", open ? time_json(s.since_s) : json_null(),
 			 "next_try", open ? time_json(s.next_try_s) : json_null(), "in_flight", (int)s.in_flight,
 			 "waiting", (json_int_t)waiting, "failed", (json_int_t)failed, "told", (json_int_t)s.told,
 			 "refused", (json_int_t)s.refused, "requests", (json_int_t)s.requests,
 			 "skew", s.has_skew ? json_integer(s.skew_s) : json_null(), "insecure", fs->opt.push_insecure,
-			 "wait", (int)fs->opt.push_wait_s);
+			 "wait", (int)fs->opt.push_wait_s, "credentials", path_json(upstream_credentials_path(fs->push->credentials)),
+			 "ca", path_json(fs->push->ca_file), "undated", fs->opt.push_undated);
 }
 
 void push_add_problems(struct wormfs *fs, json_t *list)

@@ -66,7 +66,7 @@ int cluster_of_share(struct cluster *c, struct share *share, struct failure *f)
 		return fail(f, -ENOENT, "nothing is mounted at %s: name the cluster with --config FILE or --cluster HOST", quoted(share->dir));
 	if (!json_is_object(push))
 		return fail(f, -ENOENT, "%s is mounted without -o push: name a cluster with --config FILE or --cluster HOST", quoted(share->dir));
-	text = json_get_text(push, "cluster");
+	text = json_get_text(push, "target");
 	c->address = c->address ? c->address : text;
 	text = json_get_text(push, "root");
 	c->root = c->root || !*text ? c->root : text;

@@ -4,6 +4,7 @@
 
 #include "lockstore/wormctl/wormctl.h"
 
-extern const struct command command_push_status, command_push_list, command_push_retry, command_push_check, command_push_setup;
+extern const struct command command_push_status, command_push_list, command_push_retry, command_push_check, command_push_setup,
+	command_push_reconcile;
 
 #endif

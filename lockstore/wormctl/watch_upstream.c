@@ -73,6 +73,14 @@ static void reopen_output(struct watch *w)
 		complain("%s; going on with the old one", f.text);
 }
 
+/* The lock is set, its line is not: said once, and at the end. */
+static void note_loss(struct watch *w, int error)
+{
+	if (!w->out_error)
+		complain("cannot write down that a file was locked: %s", strerror(error));
+	w->out_error = error;
+}
+
 static const char *now_text(char text[RETENTION_TEXT_BYTES])
 {
 	retention_format_until(time(NULL), text);
@@ -95,7 +103,7 @@ static void tell_lock(struct watch *w, const char *word, const struct watcher_ne
 				 "until", lock->has_until ? json_string(until) : json_null(), "hold", lock->hold);
 		text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 		if (!text || fprintf(w->out, "%s\n", text) < 0 || fflush(w->out) != 0)
-			w->out_error = errno ? errno : ENOMEM;
+			note_loss(w, text ? errno : ENOMEM);
 		free(text);
 		json_decref(json);
 		return;
@@ -107,7 +115,7 @@ static void tell_lock(struct watch *w, const char *word, const struct watcher_ne
 	if (lock->has_until)
 		fprintf(w->out, " until %s", until);
 	if (fprintf(w->out, "%s\n", lock->hold ? " legal hold" : "") < 0 || fflush(w->out) != 0)
-		w->out_error = errno;
+		note_loss(w, errno);
 }
 
 /* A cluster that refuses every file fills no disk with lines. */
@@ -384,6 +392,7 @@ static void catch_signals(void)
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGTERM, &stop, NULL);
 	sigaction(SIGHUP, &reopen, NULL);
+	signal(SIGPIPE, SIG_IGN);	/* nobody reads the lines any more: locks are set all the same */
 }
 
 static int watch(struct watch *w, struct failure *f)

@@ -433,3 +433,14 @@ def test_a_stop_in_the_middle_loses_nothing(cluster, watch):
     cluster.switch(latency_ms=0)
     once(cluster, '--retention', '1d', '--settle', '0', IN)
     assert len(cluster.locks()) == 100 and len(bodies(cluster)) == 100
+
+
+def test_lines_that_nobody_reads_keep_no_file_from_its_lock(cluster, tmp_path):
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    for n in range(5):
+        (cluster.top / 'in' / str(n)).write_text('x')
+    p = subprocess.run([WORMCTL, 'watch-upstream', '--once', *cluster.options, '--retention', '1d', '--settle', '0', IN], stdout=write_fd,
+                       stderr=subprocess.PIPE, timeout=60)
+    os.close(write_fd)
+    assert p.returncode == 2 and b'cannot write down' in p.stderr and len(cluster.locks()) == 5
