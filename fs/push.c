@@ -358,6 +358,23 @@ static json_t *path_json(const char *path)
 	return text ? text : json_null();
 }
 
+static bool is_wrong(const struct pusher_status *s, enum upstream_check_name name)
+{
+	enum upstream_check_state state = s->findings[name].state;
+
+	return s->checked && (state == UPSTREAM_CHECK_WARNING || state == UPSTREAM_CHECK_FAILED);
+}
+
+/* {"version":"ok",...}, null before the first answer. */
+static json_t *check_json(const struct pusher_status *s)
+{
+	json_t *json = s->checked ? json_object() : NULL;
+
+	for (int i = 0; json && i < UPSTREAM_CHECKS; i++)
+		json_object_set_new(json, upstream_check_name_text(i), json_string(upstream_check_state_text(s->findings[i].state)));
+	return json ? json : json_null();
+}
+
 json_t *push_mount_json(struct wormfs *fs)
 {
 	uint64_t waiting = 0, failed = 0;
@@ -369,7 +386,7 @@ json_t *push_mount_json(struct wormfs *fs)
 	pusher_status(fs->push->pusher, &s);
 	open = s.state != PUSHER_OK;
 	(void)ledger_push_count(fs->ledger, &waiting, &failed);		/* the ledger's state is beside this, and says it */
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:i, s:o, s:o, s:s?}",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:i, s:o, s:o, s:s?, s:o}",
 			 "target", fs->push->endpoint.url, "root", fs->opt.push_root, "state", state_name(&s),
 			 "reason", open ? json_string(s.reason) : json_null(), "since", open ? time_json(s.since_s) : json_null(),
 			 "next_try", open ? time_json(s.next_try_s) : json_null(), "in_flight", (int)s.in_flight,
@@ -377,7 +394,7 @@ json_t *push_mount_json(struct wormfs *fs)
 			 "refused", (json_int_t)s.refused, "requests", (json_int_t)s.requests,
 			 "skew", s.has_skew ? json_integer(s.skew_s) : json_null(), "insecure", fs->opt.push_insecure,
 			 "wait", (int)fs->opt.push_wait_s, "credentials", path_json(upstream_credentials_path(fs->push->credentials)),
-			 "ca", path_json(fs->push->ca_file), "undated", fs->opt.push_undated);
+			 "ca", path_json(fs->push->ca_file), "undated", fs->opt.push_undated, "check", check_json(&s));
 }
 
 void push_add_problems(struct wormfs *fs, json_t *list)
@@ -398,6 +415,13 @@ void push_add_problems(struct wormfs *fs, json_t *list)
 	if (failed) {
 		snprintf(text, sizeof(text), "push: %llu locks did not reach the cluster: wormctl push list names them and says why",
 			 (unsigned long long)failed);
+		json_array_append_new(list, json_string(text));
+	}
+	/* Clock and credentials have a line of their own. */
+	for (int i = 0; i < UPSTREAM_CHECKS; i++) {
+		if (!is_wrong(&s, i) || i == UPSTREAM_CHECK_CLOCK || (i == UPSTREAM_CHECK_PRIVILEGE && s.state == PUSHER_REFUSED))
+			continue;
+		snprintf(text, sizeof(text), "push: %.350s; %.200s", s.findings[i].what, s.findings[i].todo);
 		json_array_append_new(list, json_string(text));
 	}
 	if (s.has_skew && llabs(s.skew_s) > 60) {

@@ -87,7 +87,8 @@
  *    "locked":N,"refused":{op:N,...},"digest":{"enabled":bool,"pending":N,"done":N,"failed":N},
  *    "push":null|{"target","root","state":"ok|away|refused","reason":text|null,"since","next_try","in_flight":N,"waiting":N,"failed":N (in the
  *             ledger),"told":N,"refused":N,"requests":N (since mount),"skew":seconds|null,"insecure":bool,"wait":N,
- *             "credentials":null|path,"ca":null|path,"undated":null|text},"problems":[text,...]}       numbers since mount; problems: what needs a person
+ *             "credentials":null|path,"ca":null|path,"undated":null|text,
+ *             "check":null|{"connection","version","privilege","root","clock": as `wormctl push check` has it}},"problems":[text,...]}       numbers since mount; problems: what needs a person
  * user.worm.explain:
  *   {"path":P,"state","why":sentence,"until":null|text,"mode":null|text,"holds":[...],"committed":null|text,
  *    "serial":null|N,"size":N,"rule":null|text,"sha256":null|text,"digest":null|"taken|pending|off by its rule|off on this mount","refused":[operation names],"allowed":[operation names],

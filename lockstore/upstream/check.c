@@ -147,55 +147,99 @@ static void say_root(struct upstream_check *check, const struct upstream_reply *
 	}
 }
 
-int upstream_check_run(struct qumulo *qumulo, struct upstream_check *check)
+/* ---- the calls ---- */
+
+static void on_root(struct qumulo_call *call, struct upstream_reply *reply)
 {
-	struct upstream_reply reply = { .status = 0 };
-	struct qumulo_call call;
-	int64_t before_s;
-	char *ref = NULL;
-	bool reached;
+	struct upstream_check *check = call->arg;
+
+	say_root(check, reply);
+	check->done(check, 0);
+}
+
+static void on_who(struct qumulo_call *call, struct upstream_reply *reply)
+{
+	struct upstream_check *check = call->arg;
+	char *ref;
 	int r;
 
+	say_privilege(check, reply);
+	check->logged_in = reply->outcome == UPSTREAM_DONE || reply->outcome == UPSTREAM_DENIED;
+	if (!check->root) {
+		check->done(check, 0);
+		return;
+	}
+	if (reply->outcome == UPSTREAM_UNAUTHORISED) {
+		say(check, UPSTREAM_CHECK_ROOT, UPSTREAM_CHECK_UNKNOWN, "", "not asked: the credentials are not accepted");
+		check->done(check, 0);
+		return;
+	}
+	r = endpoint_ref(check->root, "", &ref);
+	if (r == 0) {
+		call->done = on_root;
+		r = qumulo_get_attributes(check->qumulo, call, ref, true);
+		free(ref);
+	}
+	if (r < 0)
+		check->done(check, r);
+}
+
+static void on_version(struct qumulo_call *call, struct upstream_reply *reply)
+{
+	struct upstream_check *check = call->arg;
+	int r;
+
+	say_connection(check, reply);
+	if (check->findings[UPSTREAM_CHECK_CONNECTION].state == UPSTREAM_CHECK_UNKNOWN) {
+		check->done(check, 0);
+		return;
+	}
+	say_version(check, reply);
+	say_clock(check, reply, check->before_s, time(NULL));
+	call->done = on_who;
+	r = qumulo_who_am_i(check->qumulo, call);
+	if (r < 0)
+		check->done(check, r);
+}
+
+int upstream_check_start(struct qumulo *qumulo, struct upstream_check *check)
+{
 	for (int i = 0; i < UPSTREAM_CHECKS; i++)
 		say(check, i, UPSTREAM_CHECK_UNKNOWN, "", "not asked: there is no connection");
 	if (!check->root)
 		say(check, UPSTREAM_CHECK_ROOT, UPSTREAM_CHECK_NOTE, "", "no directory was named");
-	before_s = time(NULL);
-	r = qumulo_wait(qumulo, &call, qumulo_get_version(qumulo, &call), &reply);
-	if (r < 0)
-		return r;
-	say_connection(check, &reply);
-	reached = check->findings[UPSTREAM_CHECK_CONNECTION].state != UPSTREAM_CHECK_UNKNOWN;
-	if (reached) {
-		say_version(check, &reply);
-		say_clock(check, &reply, before_s, time(NULL));
-	}
-	upstream_reply_fini(&reply);
-	if (!reached)
-		return 0;
-	r = qumulo_wait(qumulo, &call, qumulo_who_am_i(qumulo, &call), &reply);
-	if (r < 0)
-		return r;
-	say_privilege(check, &reply);
-	check->logged_in = reply.outcome == UPSTREAM_DONE || reply.outcome == UPSTREAM_DENIED;
-	reached = reply.outcome != UPSTREAM_UNAUTHORISED;
-	upstream_reply_fini(&reply);
-	if (!check->root)
-		return 0;
-	if (!reached) {
-		say(check, UPSTREAM_CHECK_ROOT, UPSTREAM_CHECK_UNKNOWN, "", "not asked: the credentials are not accepted");
-		return 0;
-	}
-	r = endpoint_ref(check->root, "", &ref);
-	if (r < 0)
-		return r;
-	r = qumulo_wait(qumulo, &call, qumulo_get_attributes(qumulo, &call, ref, true), &reply);
-	free(ref);
-	if (r < 0)
-		return r;
-	say_root(check, &reply);
-	upstream_reply_fini(&reply);
-	return 0;
+	check->logged_in = false;
+	check->qumulo = qumulo;
+	check->before_s = time(NULL);
+	check->call.done = on_version;
+	check->call.arg = check;
+	return qumulo_get_version(qumulo, &check->call);
+}
+
+struct waiting {
+	bool done;
+	int error;
+};
+
+static void on_waited(struct upstream_check *check, int error)
+{
+	struct waiting *waiting = check->arg;
+
+	waiting->done = true;
+	waiting->error = error;
+}
+
+int upstream_check_run(struct qumulo *qumulo, struct upstream_check *check)
+{
+	struct waiting waiting = { .done = false };
+	int r;
+
+	check->done = on_waited;
+	check->arg = &waiting;
+	r = upstream_check_start(qumulo, check);
+	while (r == 0 && !waiting.done)
+		r = qumulo_run(qumulo, 1000);
+	return r < 0 ? r : waiting.error;
 }
 
 const char *upstream_check_name_text(enum upstream_check_name name)

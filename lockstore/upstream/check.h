@@ -39,11 +39,20 @@ struct upstream_check {
 	uint64_t inode;
 	/* the answers, by enum upstream_check_name */
 	bool logged_in;		/* the credentials were accepted */
+	/* upstream_check_start(): called when all is answered; error: what came back was no answer at all (-ENOMEM) */
+	void (*done)(struct upstream_check *check, int error);
+	void *arg;
+	/* ours */
+	struct qumulo *qumulo;
+	struct qumulo_call call;
+	int64_t before_s;
 	struct upstream_finding findings[UPSTREAM_CHECKS];
 };
 
-/* Asks and waits: three calls, each with the client's time limits, and nothing else may be in flight. 0, or why nothing could be asked at all:
- * -ENOMEM, -EIO. What the cluster says, also nothing, is in the findings. */
+/* Three calls, one after the other, among whatever else the client does; done() comes out of qumulo_run(), and not when the client is closed before.
+ * What the cluster says, also nothing, is in the findings. -ENOMEM, -EAGAIN: not begun. The check lives until then. */
+int upstream_check_start(struct qumulo *qumulo, struct upstream_check *check);
+/* The same, and waits for it. */
 int upstream_check_run(struct qumulo *qumulo, struct upstream_check *check);
 
 /* "connection", "version", "privilege", "root", "clock"; "ok", "note", "warning", "failed", "unknown". */

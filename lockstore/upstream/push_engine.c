@@ -17,6 +17,7 @@
 #define LAST_WORDS_MS 2000	/* how long the end waits for answers */
 #define AUTH_PROOF_MS 60000	/* so long after who-am-i was answered a 401 is about the file */
 #define SKEW_WARN_S 60
+#define CHECK_AGAIN_MS 600000	/* while what was found at the start is not as it should be */
 
 struct engine {
 	struct pusher *pusher;
@@ -25,6 +26,9 @@ struct engine {
 	struct qumulo_call probe;	/* who-am-i, after a 401: our credentials, or a file? */
 	bool probing;
 	int64_t proved_ms;		/* when it was answered; 0: never */
+	struct upstream_check check;
+	bool checking;
+	int64_t check_ms;		/* not before */
 	enum breaker_state said;	/* what the log has of the breaker */
 };
 
@@ -308,6 +312,42 @@ static void probe(struct engine *e)
 	e->probing = qumulo_who_am_i(e->qumulo, &e->probe) == 0;
 }
 
+/* What would keep every lock from being taken is told when pushing begins, not when the first file fails; once, until it changes. */
+static void on_checked(struct upstream_check *check, int error)
+{
+	struct engine *e = check->arg;
+	struct pusher *p = e->pusher;
+	bool again = error < 0, news[UPSTREAM_CHECKS] = { false };
+
+	pthread_mutex_lock(&p->lock);
+	for (int i = 0; error == 0 && i < UPSTREAM_CHECKS; i++) {
+		const struct upstream_finding *finding = &check->findings[i];
+
+		again |= finding->state >= UPSTREAM_CHECK_WARNING;
+		news[i] = (finding->state == UPSTREAM_CHECK_WARNING || finding->state == UPSTREAM_CHECK_FAILED) && i != UPSTREAM_CHECK_CLOCK &&
+			  strcmp(finding->what, p->findings[i].what) != 0;	/* note_skew() tells of the clock */
+		p->findings[i] = *finding;
+	}
+	p->checked |= error == 0;
+	pthread_mutex_unlock(&p->lock);
+	for (int i = 0; i < UPSTREAM_CHECKS; i++)
+		if (news[i])
+			pusher_log(p, PUSHER_WARNING, "push: %s; %s", check->findings[i].what, check->findings[i].todo);
+	e->checking = false;
+	e->check_ms = again ? pusher_now_ms() + CHECK_AGAIN_MS : INT64_MAX;
+}
+
+static void look_over(struct engine *e)
+{
+	struct pusher *p = e->pusher;
+
+	if (e->checking || pusher_now_ms() < e->check_ms)
+		return;
+	e->check = (struct upstream_check){ .endpoint = &p->config.qumulo.endpoint, .ca_file = p->config.qumulo.ca_file,
+					    .insecure = p->config.qumulo.insecure, .root = p->root, .done = on_checked, .arg = e };
+	e->checking = upstream_check_start(e->qumulo, &e->check) == 0;
+}
+
 static struct job *take(struct engine *e)
 {
 	struct pusher *p = e->pusher;
@@ -353,6 +393,7 @@ void *push_engine_run(void *arg)
 				break;
 		} else {
 			probe(&e);
+			look_over(&e);
 			while (qumulo_in_flight(e.qumulo) < qumulo_in_flight_max(e.qumulo) && (job = take(&e))) {
 				job->call.arg = &e;
 				ask(job, job->step);

@@ -679,8 +679,9 @@ void pusher_status(struct pusher *p, struct pusher_status *ret_status)
 	pthread_mutex_lock(&p->lock);
 	*ret_status = (struct pusher_status){
 		.in_flight = p->in_flight, .told = p->told, .refused = p->refused, .requests = p->requests, .has_skew = p->has_skew,
-		.skew_s = p->skew_s,
+		.skew_s = p->skew_s, .checked = p->checked,
 	};
+	memcpy(ret_status->findings, p->findings, sizeof(ret_status->findings));
 	if (p->breaker.state != BREAKER_CLOSED) {
 		ret_status->state = p->breaker.state == BREAKER_AWAY ? PUSHER_AWAY : PUSHER_REFUSED;
 		memcpy(ret_status->reason, p->reason, sizeof(ret_status->reason));

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "lockstore/ledger.h"
+#include "lockstore/upstream/check.h"
 #include "lockstore/upstream/plan.h"
 #include "lockstore/upstream/qumulo.h"
 
@@ -70,6 +71,8 @@ struct pusher_status {
 	int64_t next_try_s;			/* likewise */
 	unsigned in_flight;
 	uint64_t told, refused, requests;	/* since start */
+	bool checked;				/* what was found when pushing began, and since: */
+	struct upstream_finding findings[UPSTREAM_CHECKS];
 	bool has_skew;
 	int64_t skew_s;				/* the cluster's clock is ahead of ours by this */
 };

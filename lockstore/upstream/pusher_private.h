@@ -70,6 +70,8 @@ struct pusher {
 	int64_t since_s, since_ms;
 	uint64_t told, refused, requests;
 	unsigned in_flight;
+	bool checked;
+	struct upstream_finding findings[UPSTREAM_CHECKS];
 	bool has_skew, skew_said;
 	int64_t skew_s;
 };

@@ -451,6 +451,11 @@ static int compare_page(struct run *run, struct walk *walk, const char *dir, con
 			run->totals->errors++;
 			run->config->error(run->config->arg, dir, "more directories than can be kept in mind: not all below it was looked at");
 			r = 0;
+		} else if (r == -ELOOP) {
+			run->totals->errors++;
+			run->config->error(run->config->arg, dir, "the cluster does not list all of it: a page names itself as the next one");
+			walk_skip(walk);
+			r = 0;
 		}
 		break;
 	case UPSTREAM_AWAY:

@@ -125,11 +125,13 @@ int walk_page(struct walk *walk, const struct upstream_reply *page, walk_fn fn, 
 {
 	struct stop *here = &walk->stack[walk->count - 1];
 	char *dir = here->path, *after = NULL;
-	bool last = true;
 	int r = 0;
 
-	/* Below a page's directories comes the rest of their parent. One that names itself as next would go on for ever. */
-	if (page->after && strcmp(page->after, here->after) != 0) {
+	/* One that names itself as next would go on for ever, and what comes behind it would not be seen. */
+	if (page->after && strcmp(page->after, here->after) == 0)
+		return -ELOOP;
+	/* Below a page's directories comes the rest of their parent. */
+	if (page->after) {
 		dir = strdup(here->path);
 		after = strdup(page->after);
 		if (!dir || !after) {
@@ -139,9 +141,7 @@ int walk_page(struct walk *walk, const struct upstream_reply *page, walk_fn fn, 
 		}
 		free(here->after);
 		here->after = after;
-		last = false;
-	}
-	if (last) {
+	} else {
 		free(here->after);
 		walk->count--;	/* `dir` is ours now */
 	}

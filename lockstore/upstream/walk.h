@@ -31,7 +31,7 @@ bool walk_next(const struct walk *walk, const char **ret_path, const char **ret_
 typedef int (*walk_fn)(void *arg, const char *path, const struct upstream_entry *entry);
 
 /* The server's reply (UPSTREAM_ENTRIES, done) to the page of walk_next(). -ENOSPC: too many directories wait; the page counts as read, and not all
- * of it was seen. */
+ * of it was seen. -ELOOP: it names itself as the next one; nothing was taken from it, and walk_skip() goes on without the rest of the directory. */
 int walk_page(struct walk *walk, const struct upstream_reply *page, walk_fn fn, void *arg);
 
 /* Passes over the directory of walk_next(): it is gone, or may not be read. */

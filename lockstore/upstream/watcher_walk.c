@@ -71,10 +71,15 @@ static void on_page(struct qumulo_call *call, struct upstream_reply *reply)
 	}
 	w->page_tries = 0;
 	r = walk_page(w->walk, reply, on_entry, w);
-	if (r == -ENOSPC)
+	if (r == -ELOOP) {
+		watcher_tell(w, (struct watcher_news){ .event = WATCHER_UNREADABLE, .path = dir, .why = "a page of it names itself as the next one" });
+		w->totals.unreadable++;
+		walk_skip(w->walk);
+	} else if (r == -ENOSPC) {
 		watcher_overflow(w);
-	else if (r < 0)
+	} else if (r < 0) {
 		watcher_end(w, r, "cannot go on: %s", strerror(-r));
+	}
 }
 
 static void start_walk(struct watcher *w)

@@ -3,13 +3,13 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit append extend hold release delete shorten requests approve expire policy push reindex verify export report audit clock errno-table'
+	local commands='list status commit append extend hold release delete shorten requests approve expire policy push reindex verify export report audit clock watch-upstream errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html | --as | --size | --rules) ((i++)) ;;
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html | --as | --size | --rules | --config | --cluster | --credentials | --ca | --root | --token-file | --user | --password-file | --retention | --settle | --rescan | --id | --output | --files) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -23,12 +23,13 @@ _wormctl()
 	case $prev in
 	--state) words='retained expired held' ;;
 	--uid | --as) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
-	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --event | --head | --first | --path | --jobs | --size) return ;;
+	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --event | --head | --first | --path | --jobs | --size | --cluster | --root | --user | --settle | --rescan | --id | --files) return ;;
+	--retention) words='30d 6mo 1y 7y 10y' ;;
 	--state-dir | --out)
 		compopt -o filenames
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		return ;;
-	--key | --files-from | --from | --anchor | --file | --html | --rules) ;;
+	--key | --files-from | --from | --anchor | --file | --html | --rules | --config | --credentials | --ca | --token-file | --password-file | --output) ;;
 	*)
 		case $command:$cur in
 		:-*) words='--state-dir --key --json --help --version' ;;
@@ -45,8 +46,8 @@ _wormctl()
 		expire:-*) words='--list --delete --before --rate --json --state-dir --help' ;;
 		policy:-*) words='--as --size --rules --used --json --state-dir --help' ;;
 		policy:*) [ "$nth" -gt 0 ] || words='check test show diff reload' ;;
-		push:-*) words='--state --again --json --state-dir --help' ;;
-		push:*) [ "$nth" -gt 0 ] || words='status list retry' ;;
+		push:-*) words='--state --again --fix --all --rate --resume --quiet --config --cluster --credentials --ca --insecure --root --token-file --user --password-file --no-test --batch --json --state-dir --help' ;;
+		push:*) [ "$nth" -gt 0 ] || words='status list retry check setup reconcile' ;;
 		reindex:-*) words='--json --state-dir --key --help' ;;
 		audit:-*) words='--since --until --uid --path --event --denied --head --anchor --file --first --json --state-dir --help' ;;
 		audit:*) [ "$nth" -gt 0 ] || words='show verify export' ;;
@@ -55,6 +56,8 @@ _wormctl()
 		verify:-*) words='--rate --jobs --since --resume --quiet --json --state-dir --key --help' ;;
 		export:-*) words='--out --json --state-dir --help' ;;
 		report:-*) words='--html --text --json --state-dir --help' ;;
+		watch-upstream:-*) words='--retention --legal-hold --recursive --settle --since --rescan --once --dry-run --id --output --jobs --files --verbose --config --cluster --credentials --ca --insecure --root --json --help' ;;
+		watch-upstream:*) return ;;
 		errno-table:*) words='--help' ;;
 		extend:*) [ "$nth" -gt 0 ] || words='30d 6mo 1y 7y 10y infinite' ;;
 		hold:*) [ "$nth" -gt 0 ] || words='list show' ;;

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness import ALICE, WORMCTL, run
+from harness import ALICE, WORMCTL, run, wait_for
 
 LINES = ['connection', 'version', 'privilege', 'root', 'clock']
 
@@ -154,3 +154,39 @@ def test_wrong_usage_is_one_line(args, words):
     env = dict(os.environ, XDG_CONFIG_HOME='/nowhere', WORMFS_PUSH_TOKEN='x')
     p = run('setpriv', '--reuid', str(ALICE), '--clear-groups', WORMCTL, 'push', 'check', *args, check=False, env=env)
     assert p.returncode == 2 and len(p.err.splitlines()) == 1 and all(word in p.err for word in words), p.err
+
+
+# ---- by the daemon ----
+
+def test_a_daemon_says_at_its_start_what_keeps_locks_from_the_cluster_and_mounts_all_the_same(mount, mockqumulo, tmp_path):
+    share = mount('retention=1d', base='tmpfs', start=False)
+    mock = mockqumulo('--token-file', str(tmp_path / 'token'), tree=share.lower, http=True)
+    mock.switch(privilege='no', version='Qumulo Core 7.1.0')
+    share.options += ',push=qumulo:%s,push_root=/nowhere,push_credentials=%s' % (mock.url, mock.token_file)
+    share.start()
+    share.lock('a')
+    wait_for('the check', lambda: share.info()['push']['check'])
+    assert share.info()['push']['check'] == {'connection': 'note', 'version': 'failed', 'privilege': 'failed', 'root': 'failed', 'clock': 'ok'}
+    for words in ('7.1.0 has no file locks', 'PRIVILEGE_FS_FILE_LOCK_WRITE', "no '/nowhere' on the cluster"):
+        assert len([line for line in share.log_text().splitlines() if words in line]) == 1, share.log_text()
+        assert any(words in problem for problem in share.problems(pending=True)), share.problems(pending=True)
+    assert 'upgrade the cluster' in share.ctl('status', check=False).out
+
+
+def test_a_daemon_on_a_good_cluster_says_nothing_of_it(mount, mockqumulo, tmp_path):
+    share = mount('retention=1d', base='tmpfs', start=False)
+    mock = mockqumulo('--token-file', str(tmp_path / 'token'), tree=share.lower, http=True)
+    share.options += ',push=qumulo:%s,push_root=/,push_credentials=%s' % (mock.url, mock.token_file)
+    share.start()
+    wait_for('the check', lambda: share.info()['push']['check'])
+    assert share.problems() == [] and 'push: ' not in share.log_text().replace('push: locks go to', '')
+
+
+def test_a_daemon_whose_cluster_is_away_mounts_and_checks_later(mount, tmp_path):
+    share = mount('retention=1d', base='tmpfs', start=False)
+    (tmp_path / 'token').write_text('access-v1:x')
+    (tmp_path / 'token').chmod(0o600)
+    share.options += ',push=qumulo:http://127.0.0.1:1,push_root=/,push_credentials=%s' % (tmp_path / 'token')
+    share.start()
+    assert share.lock('a')
+    wait_for('the check', lambda: (share.info()['push']['check'] or {}).get('connection') == 'unknown')

@@ -195,7 +195,7 @@ def test_the_rate_is_kept(pair):
 def test_a_stop_says_how_to_go_on(pair):
     files(pair, *('f%d' % n for n in range(20)))
     proc = subprocess.Popen([WORMCTL, 'push', 'reconcile', '--rate', '2', pair.mnt], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for('it to begin', lambda: any('info/attributes' in r['path'] for r in pair.mock.journal(method='GET')))
+    wait_for('it to begin', lambda: any('%2Ff' in r['path'] for r in pair.mock.journal(method='GET')))
     proc.send_signal(signal.SIGINT)
     _, err = proc.communicate(timeout=30)
     assert proc.returncode == 2 and b'--resume' in err

@@ -432,7 +432,8 @@ def test_a_stop_in_the_middle_loses_nothing(cluster, watch):
     assert len(w.lines()) == len(cluster.locks())
     cluster.switch(latency_ms=0)
     once(cluster, '--retention', '1d', '--settle', '0', IN)
-    assert len(cluster.locks()) == 100 and len(bodies(cluster)) == 100
+    # A file that was written between the look and the lock was refused (412), and looked at again.
+    assert len(cluster.locks()) == 100 and len([r for r in cluster.journal(method='PATCH') if r['status'] == 200]) == 100
 
 
 def test_lines_that_nobody_reads_keep_no_file_from_its_lock(cluster, tmp_path):
