@@ -4,6 +4,7 @@ import glob
 import os
 import re
 import shutil
+import tempfile
 
 import pytest
 
@@ -13,6 +14,7 @@ DOCS = ['README.md', 'CHANGELOG.md'] + sorted(
     os.path.relpath(p, ROOT) for p in glob.glob(os.path.join(ROOT, 'docs', '*.md')))
 MANUAL = os.path.join(ROOT, 'docs', 'wormfs.8')
 PLACE = '/some/dir'     # the share, as the README calls it
+ADDRESS = '127.0.0.1:8000'
 
 
 def text_of(name):
@@ -232,3 +234,28 @@ def test_a_backup_with_xattrs_restores_locked_files(mount):
     assert open_errno(share.at('d/a'), os.O_WRONLY) == 'EPERM'
     assert errno_of(os.rename, share.at('d'), share.at('e')) == 'EPERM'
     assert read_file(share.at('d/a')) == b'report\n'
+
+
+def test_the_session_of_the_guide_works_with_the_stand_in(bases, mockqumulo):
+    need_program('curl')
+    place = tempfile.mkdtemp(prefix='guide', dir=bases.get('tmpfs'))
+    address, share = ADDRESS, os.path.join(place, 'cluster/share')
+    for line in block('docs/qumulo.md', '<!-- stand-in: '):
+        command, _, said = (part.strip() for part in line.partition('  # '))
+        command = command.replace(PLACE, place).replace(ADDRESS, address)
+        if command.endswith('&'):		# mockqumulo itself: on any free port
+            words = command[:-1].split()
+            options = [w for w in words[1:] if w not in ('--listen', address, '--tree', os.path.join(place, 'cluster'))]
+            address = mockqumulo(*options, tree=os.path.join(place, 'cluster')).url.split('//')[1]
+            continue
+        words = command.split(' ', 1)
+        program = {'wormctl': WORMCTL, 'wormfs': WORMFS}.get(words[0], words[0])
+        if words[0] == 'wormfs':
+            words[1] = words[1].replace('-o ', '-o state=%s,' % os.path.join(place, 'state'))
+            os.mkdir(os.path.join(place, 'state'), 0o700)
+        if 'push list' in command:
+            wait_for('the lock on the cluster', lambda: os.getxattr(os.path.join(share, 'a.txt'), 'user.worm.push') == b'locked')
+        p = run('bash', '-c', ' '.join([program, *words[1:]]), check=False)
+        assert (command, p.returncode) == (command, 0), p.out + p.err
+        if said:
+            assert said.startswith('prints ') and said[len('prints '):] in p.out, (command, p.out)
