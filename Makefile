@@ -189,9 +189,9 @@ soak: setup-test
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZED := fs/control_request.c $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c)) \
-	$(addprefix lockstore/upstream/,reply.c endpoint.c) mockarchive/http_url.c $(QUMULO_PURE_SRC)
+	$(addprefix lockstore/upstream/,reply.c endpoint.c notify.c) mockarchive/http_url.c $(QUMULO_PURE_SRC)
 FUZZ_SECONDS ?= 600
-## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies of a cluster, requests to the mock, FUZZ_SECONDS=600 each
+## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies and events of a cluster, requests to the mock, FUZZ_SECONDS=600 each
 fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \

@@ -25,15 +25,6 @@ def options(mock, share, *more, retry=1, credentials=None):
     return ','.join(parts + list(more))
 
 
-CHECKS = ('/v1/version', '/v1/session/who-am-i', '/v1/files/%2Fshare/info/attributes')
-
-
-def hide_checks(mock):
-    """The journal without what a daemon asks when it begins to push."""
-    whole = mock.journal
-    mock.journal = lambda *args, **kwargs: [r for r in whole(*args, **kwargs) if r['path'] not in CHECKS]
-
-
 @pytest.fixture
 def cluster(mount, mockqumulo):
     """cluster(*mount options, mock=[options], http=True) -> share, mock; the share is /share on the cluster."""
@@ -43,7 +34,6 @@ def cluster(mount, mockqumulo):
         token = os.path.join(share.dir, 'token')		# the same after a restart of the stand-in
         m = mockqumulo('--token-file', token, *mock, tree=share.dir, http=http)
         share.options = ','.join(filter(None, [share.options, options(m, share, *more, retry=retry)]))
-        hide_checks(m)
         if start:
             share.start()
         return share, m
