@@ -198,12 +198,15 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text.encode())
 
+    def wait_for_echo(self, wanted):
+        end = time.monotonic() + DEADLINE_S
+        while self.echoes() != wanted:
+            assert time.monotonic() < end, 'what is typed is %s' % ('not shown' if wanted else 'shown')
+            self.read()
+
     def answer(self, pattern, text, hidden=False):
         self.expect(pattern)
-        end = time.monotonic() + DEADLINE_S
-        while self.echoes() == hidden:
-            assert time.monotonic() < end
-            self.read()
+        self.wait_for_echo(not hidden)
         self.type(text + '\n')
 
     def end(self):
@@ -271,11 +274,9 @@ def test_a_wrong_secret_at_a_terminal_writes_nothing(cluster, tmp_path, terminal
 def test_control_C_at_a_secret_gives_the_terminal_back_and_writes_nothing(cluster, tmp_path, terminal):
     t = terminal(*cluster.options, '--root', '/share', tmp_path / 'push.conf')
     t.expect(r'Access token.*: ')
-    while t.echoes():
-        t.read()
+    t.wait_for_echo(False)
     t.type('half a sec\x03')
-    while not t.echoes():
-        t.read()
+    t.wait_for_echo(True)
     status = t.end()
     assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT
     assert 'half' not in t.seen and not (tmp_path / 'push.conf').exists()

@@ -266,6 +266,13 @@ def test_every_answer_that_a_cluster_may_give_leads_to_the_lock(cluster, switch)
     assert len(cluster.locks()) == 5
 
 
+def test_a_file_that_a_walk_finds_has_to_be_still_as_well(cluster):
+    (cluster.top / 'in/a').write_text('x')
+    written = time.time()
+    once(cluster, '--retention', '1d', '--settle', '2s', IN)
+    assert cluster.locks()['/in/a'] and cluster.journal(method='PATCH')[0]['time'] >= written + 1.9
+
+
 def test_without_a_clock_of_the_cluster_two_looks_that_agree_decide(cluster, watch):
     cluster.switch(date='no')
     watch('--retention', '1d', '--settle', '1s', IN)
