@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/crypto.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +39,9 @@ static void say(struct prompt *prompt, const char *text)
 	(void)!write(prompt->fd, text, strlen(text));	/* a terminal that is gone is found by the read */
 }
 
-/* A line, a byte at a time: what is behind it is the next question's. */
-static int read_line(struct prompt *prompt, char **ret_line)
+/* A line, a byte at a time: what is behind it is the next question's. `waiting`: the signals that are blocked while it waits, so that one
+ * that comes just before is not slept over; NULL: as they are. -EINTR: one came. */
+static int read_line(struct prompt *prompt, const sigset_t *waiting, char **ret_line)
 {
 	char *line = malloc(PROMPT_MAX_BYTES);
 	size_t len = 0;
@@ -48,8 +50,11 @@ static int read_line(struct prompt *prompt, char **ret_line)
 	if (!line)
 		return -ENOMEM;
 	while (r == 0) {
-		ssize_t n = read(prompt->fd, line + len, 1);
+		struct pollfd ready = { .fd = prompt->fd, .events = POLLIN };
+		ssize_t n = ppoll(&ready, 1, NULL, waiting);
 
+		if (n > 0)
+			n = read(prompt->fd, line + len, 1);
 		if (n < 0)
 			r = -errno;
 		else if (n == 0)
@@ -84,7 +89,7 @@ int prompt_ask(struct prompt *prompt, const char *question, const char *otherwis
 	}
 	say(prompt, ": ");
 	do
-		r = read_line(prompt, &line);
+		r = read_line(prompt, NULL, &line);
 	while (r == -EINTR);
 	if (r < 0)
 		return r;
@@ -102,26 +107,32 @@ int prompt_secret(struct prompt *prompt, const char *question, char **ret_secret
 {
 	struct sigaction action = { .sa_handler = on_signal }, before[SIGNALS];
 	struct termios seen, hidden;
+	sigset_t ours, mask;
 	int r;
 
+	sigemptyset(&ours);
+	for (size_t i = 0; i < SIGNALS; i++)
+		sigaddset(&ours, signals[i]);
 	do {
 		if (tcgetattr(prompt->fd, &seen) < 0)
 			return -errno;
 		hidden = seen;
 		hidden.c_lflag &= ~(tcflag_t)ECHO;
 		caught = 0;
+		sigprocmask(SIG_BLOCK, &ours, &mask);
 		for (size_t i = 0; i < SIGNALS; i++)
-			sigaction(signals[i], &action, &before[i]);	/* no SA_RESTART: the read ends */
+			sigaction(signals[i], &action, &before[i]);
 		r = tcsetattr(prompt->fd, TCSAFLUSH, &hidden) < 0 ? -errno : 0;
 		if (r == 0) {
 			say(prompt, question);
 			say(prompt, ": ");
-			r = read_line(prompt, ret_secret);
+			r = read_line(prompt, &mask, ret_secret);
 		}
 		(void)tcsetattr(prompt->fd, TCSAFLUSH, &seen);	/* gone: nothing to set right */
 		say(prompt, "\n");
 		for (size_t i = 0; i < SIGNALS; i++)
 			sigaction(signals[i], &before[i], NULL);
+		sigprocmask(SIG_SETMASK, &mask, NULL);
 		if (caught)
 			raise(caught);
 	} while (r == -EINTR);	/* stopped by SIGTSTP, and back: asked again */
