@@ -232,6 +232,27 @@ static int make_directory(const char *path, struct failure *f)
 	return r;
 }
 
+/* The daemon takes everything but the credentials from its options. */
+static void print_what_next(const struct setup *s, const char *address)
+{
+	const char *root = s->root ? s->root : s->old.root, *ca = s->ca ? s->ca : s->old.ca;
+	bool insecure = s->cluster.insecure || (!s->ca && s->old.insecure);
+
+	printf("%s is written. To push a share's locks: wormfs SHARE -o push=%s,push_root=", quoted(s->path), address);
+	print_name(stdout, root ? root : "/PATH");
+	if (insecure) {
+		fputs(",push_insecure", stdout);
+	} else if (ca) {
+		fputs(",push_ca=", stdout);
+		print_name(stdout, ca);
+	}
+	fputs(",push_credentials=", stdout);
+	print_name(stdout, s->path);
+	fputs("; to look: wormctl push check --config ", stdout);
+	print_name(stdout, s->path);
+	putchar('\n');
+}
+
 static int write_settings(struct setup *s, struct failure *f)
 {
 	struct upstream_setting settings[7];
@@ -259,8 +280,7 @@ static int write_settings(struct setup *s, struct failure *f)
 	if (r < 0)
 		r = fail(f, r, "%s", error);
 	else if (!s->ctl->json)
-		printf("%s is written. To push a share's locks: wormfs -o push=%s,push_credentials=%s,...; to look: wormctl push check --config %s\n",
-		       quoted(s->path), whole, s->path, s->path);
+		print_what_next(s, whole);
 	free(whole);
 	return r;
 }

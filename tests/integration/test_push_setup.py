@@ -47,7 +47,8 @@ def test_a_token_is_written_after_it_has_worked_and_can_be_used(cluster, tmp_pat
     said = push_setup(*cluster.options, '--root', '/share', '--token-file', cluster.token_file, file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert keys(file) == {'cluster': 'qumulo:' + cluster.url, 'root': '/share', 'ca': cluster.ca_file, 'token': cluster.token}
-    assert cluster.token not in said and 'push=qumulo:' in said
+    assert cluster.token not in said
+    assert 'push=qumulo:%s,push_root=/share,push_ca=%s,push_credentials=%s' % (cluster.url, cluster.ca_file, file) in said
     assert 'root: ok' in run(WORMCTL, 'push', 'check', '--config', file).out
 
 
