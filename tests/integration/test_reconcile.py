@@ -268,3 +268,20 @@ def test_a_share_that_is_not_pushed_says_so(mount):
 def test_push_check_takes_the_cluster_from_the_mount(pair):
     p = run(WORMCTL, 'push', 'check', pair.mnt)
     assert 'root: ok' in p.out and "its id is the share's inode number" in p.out
+
+
+def test_a_retention_without_a_date_is_what_push_undated_makes_of_it(pair):
+    pair.stop()
+    options = pair.options
+    pair.options = options.replace('retention=30d', 'retention=infinite')
+    pair.start()
+    pair.lock('a')
+    pair.must('sync')
+    wait_for('it to be known', lambda: pair.shows('a', 'push').startswith('failed'))
+    assert found(reconcile(pair, code=1)) == {'a': 'undated'}
+    pair.stop()
+    pair.options += ',push_undated=hold'
+    pair.start()
+    assert found(reconcile(pair, '--fix', code=1)) == {'a': 'unlocked'}
+    wait_for('the hold', lambda: pair.mock.locks().get('/a', {}).get('legal_hold'))
+    assert found(reconcile(pair)) == {}
