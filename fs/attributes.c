@@ -17,6 +17,7 @@
 #include "fs/ops.h"
 #include "fs/refusal.h"
 #include "fs/rule.h"
+#include "fs/tier.h"
 
 #define ANY_WRITE (S_IWUSR | S_IWGRP | S_IWOTH)
 
@@ -48,6 +49,8 @@ static double timeout_of(struct wormfs *fs, struct inode *ino, struct stat *st, 
 		return fs->timeout_s;
 	pthread_mutex_lock(&ino->lock);
 	timeout_s = attr_timeout_locked(fs, ino);
+	if (st && fs->tier)
+		fs->tier->show(fs, ino, st);
 	if (st)
 		atime_show_stat_locked(fs, ino, st);
 	else if (atime_shown_locked(fs, ino, &atime_s))
@@ -306,6 +309,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		timeout_s = S_ISREG(ino->type) ? attr_timeout_locked(fs, ino) : fs->timeout_s;
 		if (r == 0)
 			atime_show_stat_locked(fs, ino, &st);
+		if (r == 0 && fs->tier && S_ISREG(ino->type))
+			fs->tier->show(fs, ino, &st);
 		pthread_mutex_unlock(&ino->lock);
 		if (to_set & FUSE_SET_ATTR_MODE)
 			pthread_rwlock_unlock(&fs->rename_lock);

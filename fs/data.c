@@ -13,6 +13,7 @@
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/ops.h"
+#include "fs/tier.h"
 #include "fs/trail.h"
 
 int handle_lower_flags(int flags)
@@ -161,6 +162,8 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
 	fi->parallel_direct_writes = 1;
 #endif
+	if (fs->tier)
+		fs->tier->opened_locked(fs, ino, h, fi);
 	*ret_handle = h;
 	return 0;
 }
@@ -185,6 +188,8 @@ void handle_close(struct wormfs *fs, struct handle *h)
 		lock_writer_release(fs, h);
 	else if (h->fd >= 0)
 		close(h->fd);
+	if (fs->tier)
+		fs->tier->closed(fs, ino, h->writer, h->changed);
 	inode_put(fs, ino);
 	free(h);
 }
@@ -232,7 +237,7 @@ static void preload_locked(struct wormfs *fs, struct inode *ino, struct handle *
 	struct fuse_bufvec vec = FUSE_BUFVEC_INIT(0);
 	ssize_t n;
 
-	if (ino->preloaded || ino->handles != h || h->next || !is_small_and_locked(ino) || ino->rec->size_bytes > sizeof(data) ||
+	if (fs->tier || ino->preloaded || ino->handles != h || h->next || !is_small_and_locked(ino) || ino->rec->size_bytes > sizeof(data) ||
 	    handle_need_fd_locked(fs, h) < 0)
 		return;
 	ino->preloaded = true;		/* once: what the kernel let go of is read */

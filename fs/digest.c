@@ -20,6 +20,7 @@
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/rule.h"
+#include "fs/tier.h"
 #include "lockstore/sha256.h"
 
 #define POLL_MS 1000		/* how often an idle share's ledger is asked for new rows */
@@ -202,6 +203,9 @@ static int digest_one(struct digest *d, const struct ledger_undigested *file, st
 		r = read_file(d, fd, taken->sha256);
 	if (r == 0)
 		r = check(fs, ino, fd, file, &after);
+	/* Its data went while it was read, or before: the archive has the digest of what it fetched away. */
+	if (r == 0 && fs->tier && fs->tier->is_offline(fs, ino))
+		r = -EBUSY;
 	/* An extension changes ctime, too, and nobody can tell: then it is read again. */
 	if (r == 0 && (before.st_ctim.tv_sec != after.st_ctim.tv_sec || before.st_ctim.tv_nsec != after.st_ctim.tv_nsec))
 		r = -EBUSY;

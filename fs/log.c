@@ -11,6 +11,7 @@
 
 #define LINE_BYTES 1024
 
+const char *log_program = "wormfs";
 static atomic_bool syslog_wanted, debug_wanted;
 
 static void escape(const char *text, char *out, size_t len_bytes)
@@ -39,7 +40,7 @@ static void log_line(int priority, const char *level, const char *format, va_lis
 		syslog(priority, "%s: %s", level, safe);
 		return;
 	}
-	n = snprintf(line, sizeof(line), "wormfs: %s: %s\n", level, safe);
+	n = snprintf(line, sizeof(line), "%s: %s: %s\n", log_program, level, safe);
 	if (write(STDERR_FILENO, line, n) < 0)
 		return;		/* nobody reads the log: nowhere to say so */
 }
@@ -49,7 +50,7 @@ void log_init(bool to_syslog, bool debug)
 	syslog_wanted = to_syslog;
 	debug_wanted = debug;
 	if (to_syslog)
-		openlog("wormfs", LOG_PID, LOG_DAEMON);
+		openlog(log_program, LOG_PID, LOG_DAEMON);
 }
 
 bool log_is_debug(void)

@@ -11,6 +11,8 @@ void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* What lines begin with, "wormfs"; set before any other thread is there. */
+extern const char *log_program;
 bool log_is_debug(void);
 
 #endif

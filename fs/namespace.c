@@ -17,6 +17,7 @@
 #include "fs/ops.h"
 #include "fs/refusal.h"
 #include "fs/rule.h"
+#include "fs/tier.h"
 #include "fs/trail.h"
 #include "lockstore/staging.h"
 
@@ -30,7 +31,7 @@ double entry_timeout(struct wormfs *fs)
 double attr_timeout_locked(struct wormfs *fs, struct inode *ino)
 {
 	/* The kernel does not see what passthrough writes and mappings do to times and sizes. */
-	if (ino->nwriters > 0 || ino->phase == LOCK_CLOSING || ino->mapped)
+	if (ino->nwriters > 0 || ino->phase == LOCK_CLOSING || ino->mapped || fs->tier)
 		return 0;
 	if (fs->opt.atime_api && S_ISREG(ino->type))
 		return 0;	/* what stat shows changes with the lock, which the kernel knows nothing of */
@@ -52,6 +53,8 @@ void entry_fill(struct wormfs *fs, struct inode *ino, const struct stat *st, str
 		if (fs->shared)
 			lock_load_locked(fs, ino);
 		atime_show_stat_locked(fs, ino, &e->attr);
+		if (fs->tier)
+			fs->tier->show(fs, ino, &e->attr);
 		e->attr_timeout = attr_timeout_locked(fs, ino);
 		pthread_mutex_unlock(&ino->lock);
 	}
@@ -360,9 +363,13 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		pthread_mutex_unlock(&ino->lock);
 		if (was_staging)
 			pthread_rwlock_unlock(&fs->rename_lock);
+		if (r == 0 && st.st_nlink > 1 && fs->tier)
+			fs->tier->unlinked(fs, ino);
 		if (r == 0 && st.st_nlink <= 1) {
 			inode_gone(fs, ino);
 			descriptor_drop(fs, ino);	/* or the space stays taken */
+			if (fs->tier)
+				fs->tier->gone(fs, ino);
 		}
 		inode_put(fs, ino);
 	}
@@ -582,6 +589,8 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	if (r < 0)
 		return r;
 	r = rename_to_free_name(fs, rn);
+	if (r == 0 && fs->tier)
+		fs->tier->renamed(fs, rn->from_dir, rn->name, rn->to_dir, rn->new_name, false);
 	if (r != -EEXIST)
 		return r;
 	r = inode_lookup(fs, rn->to_dir, rn->to_fd, rn->new_name, &rn->to, &st);
@@ -608,7 +617,11 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	    (rn->to_nlink <= 1 || S_ISDIR(rn->to->type))) {
 		inode_gone(fs, rn->to);
 		descriptor_drop(fs, rn->to);
+		if (fs->tier)
+			fs->tier->gone(fs, rn->to);
 	}
+	if (r == 0 && fs->tier)
+		fs->tier->renamed(fs, rn->from_dir, rn->name, rn->to_dir, rn->new_name, rn->flags & RENAME_EXCHANGE);
 	return r;
 }
 

@@ -35,6 +35,9 @@ int handle_lower_flags(int flags);
 /* Fills an entry for the kernel and counts the look-up; undo with inode_forget() when the reply fails. */
 void entry_fill(struct wormfs *fs, struct inode *ino, const struct stat *st, struct fuse_entry_param *e);
 
+/* session.c */
+void op_init(void *userdata, struct fuse_conn_info *conn);
+
 /* namespace.c */
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t nlookup);

@@ -13,8 +13,10 @@
 #include "fs/log.h"
 #include "fs/ops.h"
 #include "fs/state.h"
+#include "fs/tier.h"
 
 #define NOTIFY_WAIT_S 2
+#define TIER_BACKGROUND 16384
 #define URING_SWITCH "/sys/module/fuse/parameters/enable_uring"
 
 #if LIBFUSE_HAS_PASSTHROUGH
@@ -66,7 +68,7 @@ static void choose_passthrough(struct wormfs *fs, struct fuse_conn_info *conn)
 #endif
 }
 
-static void op_init(void *userdata, struct fuse_conn_info *conn)
+void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct wormfs *fs = userdata;
 
@@ -87,10 +89,11 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_READDIRPLUS, true);
 	want(conn, FUSE_CAP_READDIRPLUS_AUTO, true);
 	want(conn, FUSE_CAP_ASYNC_READ, true);
-	want(conn, FUSE_CAP_ASYNC_DIO, true);
+	/* With it nothing ends the wait for a direct read, not SIGKILL either (Linux 6.18, fs/fuse/file.c). */
+	want(conn, FUSE_CAP_ASYNC_DIO, !fs->tier);
 	want(conn, FUSE_CAP_IOCTL_DIR, true);
 	want(conn, FUSE_CAP_CACHE_SYMLINKS, !fs->shared);
-	want(conn, FUSE_CAP_POSIX_ACL, fs->is_root);
+	want(conn, FUSE_CAP_POSIX_ACL, fs->is_root && !fs->tier);	/* it brings default_permissions */
 	/* Without it the kernel asks for security.capability before every write, also with passthrough. */
 #ifdef FUSE_CAP_HANDLE_KILLPRIV_V2
 	want(conn, FUSE_CAP_HANDLE_KILLPRIV_V2, fs->is_root);
@@ -110,6 +113,9 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	want(conn, FUSE_CAP_FLOCK_LOCKS, false);
 	want(conn, FUSE_CAP_POSIX_LOCKS, false);
 	conn->time_gran = 1;
+	/* Readers that wait for a tape are background requests to the kernel: they shall not hold up those that do not. */
+	if (fs->tier)
+		conn->max_background = conn->congestion_threshold = TIER_BACKGROUND;
 
 	log_info("serving '%s' on '%s': io_uring %s%s%s, passthrough %s%s%s, splice %s, libfuse %s, %s%s, %s", fs->share, fs->mountpoint,
 		 fs->io_uring ? "on" : "off", *fs->io_uring_why ? ": " : "", fs->io_uring_why,
@@ -249,7 +255,7 @@ static int make_args(struct wormfs *fs, struct fuse_args *args)
 	if (r == 0)
 		r = add_arg(args, "fsname=%s", source);
 	if (r == 0)
-		r = add_arg(args, "subtype=wormfs,default_permissions%s%s,%s,%s,%s%s", fs->opt.allow_other ? ",allow_other" : "",
+		r = add_arg(args, "subtype=wormfs%s%s%s,%s,%s,%s%s", fs->tier ? "" : ",default_permissions", fs->opt.allow_other ? ",allow_other" : "",
 			    flags.ro ? ",ro" : "", flags.nodev ? "nodev" : "dev", flags.nosuid ? "nosuid" : "suid",
 			    flags.noexec ? "noexec" : "exec", flags.noatime ? ",noatime" : "");
 #ifdef FUSE_CAP_OVER_IO_URING
@@ -272,7 +278,7 @@ int session_open(struct wormfs *fs)
 	choose_io_uring(fs);
 	r = make_args(fs, &args);
 	if (r == 0) {
-		fs->se = fuse_session_new(&args, &operations, sizeof(operations), fs);
+		fs->se = fuse_session_new(&args, fs->tier ? fs->tier->operations : &operations, sizeof(operations), fs);
 		r = fs->se ? 0 : -EINVAL;
 	}
 	fuse_opt_free_args(&args);
@@ -314,6 +320,14 @@ void session_notify_delete(struct wormfs *fs, uint64_t parent, uint64_t child, c
 	pthread_rwlock_rdlock(&notify_lock);
 	if (may_notify)		/* -ENOENT: the kernel did not know it */
 		(void)fuse_lowlevel_notify_delete(fs->se, parent, child, name, strlen(name));
+	pthread_rwlock_unlock(&notify_lock);
+}
+
+void session_notify_pages(struct wormfs *fs, uint64_t nodeid)
+{
+	pthread_rwlock_rdlock(&notify_lock);
+	if (may_notify)		/* -ENOENT: likewise */
+		(void)fuse_lowlevel_notify_inval_inode(fs->se, nodeid, 0, 0);
 	pthread_rwlock_unlock(&notify_lock);
 }
 

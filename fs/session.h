@@ -14,5 +14,7 @@ void session_close(struct wormfs *fs);
 /* A name went below the mount. No lock may be held: the kernel waits for requests on that directory. Any thread, also when
  * nothing is mounted yet or any more. */
 void session_notify_delete(struct wormfs *fs, uint64_t parent, uint64_t child, const char *name);
+/* The pages that the kernel keeps of a file are not its data any more. It waits for reads of it that are not answered yet. Any thread. */
+void session_notify_pages(struct wormfs *fs, uint64_t nodeid);
 
 #endif

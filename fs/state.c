@@ -31,7 +31,7 @@ void complain(const char *format, ...)
 {
 	va_list ap;
 
-	fputs("wormfs: ", stderr);
+	fprintf(stderr, "%s: ", log_program);
 	va_start(ap, format);
 	vfprintf(stderr, format, ap);
 	va_end(ap);

@@ -36,6 +36,7 @@ struct hold_orders;
 struct role;
 struct digest;
 struct push;
+struct tier;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
 struct lower_features {
@@ -62,6 +63,7 @@ struct wormfs {
 	dev_t root_dev;
 	double timeout_s;	/* of names and attributes in the kernel */
 
+	const struct tier *tier;	/* constant: NULL in wormfs, see tier.h */
 	struct fuse_session *se;
 	bool io_uring, passthrough, splice;	/* in use; why not is in the text beside it */
 	char io_uring_why[120], passthrough_why[120];
