@@ -55,6 +55,11 @@ const char *lower_xattr_until(enum lower_namespace ns)
 	return ns == LOWER_TRUSTED ? "trusted.wormfs.until" : "user.wormfs.until";
 }
 
+const char *lower_xattr_archive(enum lower_namespace ns)
+{
+	return ns == LOWER_TRUSTED ? "trusted.wormfs.archive" : "user.wormfs.archive";
+}
+
 /* Both namespaces, whichever this daemon uses: a record of the other one is a lock as well. */
 const char *lower_xattr_privdel(enum lower_namespace ns)
 {
@@ -126,6 +131,14 @@ int lower_removexattr(int fd, const char *name)
 		return -errno;
 	proc_path(fd, path);
 	return removexattr(path, name) < 0 ? proc_error(fd) : 0;
+}
+
+bool lower_is_offline(int fd, enum lower_namespace ns)
+{
+	char record[4096];
+
+	/* '-' or '+', and more (mockarchive/file.c) */
+	return lower_getxattr(fd, lower_xattr_archive(ns), record, sizeof(record)) > 0 && record[0] == '-';
 }
 
 ssize_t lower_listxattr(int fd, char *buf, size_t len_bytes)

@@ -19,6 +19,11 @@ const char *lower_xattr_share(enum lower_namespace ns);		/* "trusted.wormfs.shar
 const char *lower_xattr_privdel(enum lower_namespace ns);	/* "trusted.wormfs.privdel": on the root, "never" */
 const char *lower_xattr_until(enum lower_namespace ns);		/* "trusted.wormfs.until": wished before the lock (fs/atime.h) */
 
+const char *lower_xattr_archive(enum lower_namespace ns);	/* "trusted.wormfs.archive": mockarchive's record (mockarchive/file.c) */
+
+/* By that record: the data of the file is on tape, and what is on disk is a hole. */
+bool lower_is_offline(int fd, enum lower_namespace ns);
+
 /* True for every name that clients may neither see nor set through the mount. */
 bool lower_xattr_is_ours(const char *name);
 

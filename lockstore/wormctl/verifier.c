@@ -72,6 +72,7 @@ static void add_totals(struct verifier_totals *to, const struct verifier_totals 
 	to->files += from->files;
 	to->bytes += from->bytes;
 	to->pending += from->pending;
+	to->offline += from->offline;
 	to->gone += from->gone;
 	to->errors += from->errors;
 	for (int i = 0; i < VERIFY_KINDS; i++)
@@ -90,7 +91,8 @@ static int look_at_data(struct verifier *v, struct item *item, int path_fd, stru
 		return -errno;
 	w->file.size_bytes = (uint64_t)st.st_size;
 	w->file.mtime_ns = st.st_mtim.tv_sec * INT64_C(1000000000) + st.st_mtim.tv_nsec;
-	if (!item->row.sha256 || w->file.size_bytes != item->row.rec.size_bytes)
+	item->found.offline = lower_is_offline(path_fd, v->subject->ns);
+	if (!item->row.sha256 || w->file.size_bytes != item->row.rec.size_bytes || item->found.offline)
 		return 0;	/* nothing to compare, or it differs without a look */
 	fd = sha256_open(path_fd, SHA256_OF_DISK);
 	if (fd < 0)
@@ -196,7 +198,7 @@ static void look(struct verifier *v, struct item *item)
 		return;
 	}
 	item->found.files = 1;
-	item->found.pending = !item->row.sha256 && w.file.where == FILE_THERE;
+	item->found.pending = !item->row.sha256 && !item->found.offline && w.file.where == FILE_THERE;
 	item->found.gone = !item->nfindings && (w.file.where == FILE_MISSING || w.file.where == FILE_REPLACED);
 	for (unsigned i = 0; i < item->nfindings; i++)
 		item->found.kinds[item->findings[i].kind]++;

@@ -15,6 +15,7 @@ struct verifier_totals {
 	uint64_t files;			/* of the ledger that were looked at */
 	uint64_t bytes;			/* that were read */
 	uint64_t pending;		/* without a digest to compare with */
+	uint64_t offline;		/* their data is on tape (mockarchive): it was not read */
 	uint64_t gone;			/* expired, without a hold, and not there any more: no finding */
 	uint64_t errors;		/* could not be looked at */
 	uint64_t kinds[VERIFY_KINDS];

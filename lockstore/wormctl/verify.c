@@ -66,8 +66,8 @@ static json_t *totals_json(const struct verifier_totals *t)
 	for (int i = 0; kinds && i < VERIFY_KINDS; i++)
 		if (t->kinds[i])
 			json_object_set_new(kinds, verify_kind_name(i), json_integer((json_int_t)t->kinds[i]));
-	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "files", (json_int_t)t->files, "bytes", (json_int_t)t->bytes,
-			 "pending", (json_int_t)t->pending, "gone", (json_int_t)t->gone, "errors", (json_int_t)t->errors,
+	return json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "files", (json_int_t)t->files, "bytes", (json_int_t)t->bytes,
+			 "pending", (json_int_t)t->pending, "offline", (json_int_t)t->offline, "gone", (json_int_t)t->gone, "errors", (json_int_t)t->errors,
 			 "findings", (json_int_t)verifier_findings(t), "kinds", kinds);
 }
 
@@ -76,7 +76,8 @@ static void totals_from_json(const json_t *json, struct verifier_totals *ret)
 	const json_t *kinds = json_object_get(json, "kinds");
 
 	*ret = (struct verifier_totals){ .files = (uint64_t)json_get_int(json, "files"), .bytes = (uint64_t)json_get_int(json, "bytes"),
-					 .pending = (uint64_t)json_get_int(json, "pending"), .gone = (uint64_t)json_get_int(json, "gone"),
+					 .pending = (uint64_t)json_get_int(json, "pending"),
+					 .offline = (uint64_t)json_get_int(json, "offline"), .gone = (uint64_t)json_get_int(json, "gone"),
 					 .errors = (uint64_t)json_get_int(json, "errors") };
 	for (int i = 0; i < VERIFY_KINDS; i++)
 		ret->kinds[i] = (uint64_t)json_get_int(kinds, verify_kind_name(i));
@@ -280,6 +281,8 @@ static void print_summary(const struct verify *v, const struct verifier_totals *
 	       (unsigned long long)verifier_findings(t));
 	if (t->pending)
 		printf(", %llu have no digest yet", (unsigned long long)t->pending);
+	if (t->offline)
+		printf(", %llu are offline: their data is on tape", (unsigned long long)t->offline);
 	if (t->gone)
 		printf(", %llu expired ones are not there any more", (unsigned long long)t->gone);
 	if (t->errors)
