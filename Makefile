@@ -21,6 +21,8 @@ endif
 PACKAGES_STORE := sqlite3 libcrypto jansson inih libcurl
 PACKAGES_FS := fuse3 $(PACKAGES_STORE)
 PACKAGES_HTTP := libmicrohttpd gnutls libcrypto jansson
+PACKAGES_FAULT := jansson libpcre2-8
+PACKAGES_ARCHIVE := fuse3 zlib
 pkg = $(shell PKG_CONFIG_PATH='$(PKG_CONFIG_PATH)' pkg-config $(1) $(2))
 
 OUR_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -DWORMFS_VERSION='"$(VERSION)"' -I. \
@@ -36,9 +38,11 @@ HTTP_SRC := $(sort $(wildcard mockarchive/http_*.c))
 QUMULO_SRC := $(sort $(wildcard mockarchive/mockqumulo/*.c))
 # What unit tests and fuzzers link of it: the pure modules.
 QUMULO_PURE_SRC := $(addprefix mockarchive/mockqumulo/,qtime.c route.c switches.c lock_rules.c faults.c)
+FAULT_SRC := $(sort $(wildcard mockarchive/fault*.c))
+ARCHIVE_SRC := $(filter-out $(HTTP_SRC) $(FAULT_SRC),$(sort $(wildcard mockarchive/*.c)))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 TOOL_SRC := $(sort $(wildcard tests/integration/tools/*.c) tests/bench/fsbench.c)
-ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(HTTP_SRC) $(QUMULO_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c
+ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(HTTP_SRC) $(FAULT_SRC) $(ARCHIVE_SRC) $(QUMULO_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
@@ -46,11 +50,11 @@ TOOL_BIN := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TOOL_SRC)))
 # What a unit test may link of the daemon: the modules that know nothing of libfuse.
 FS_PURE_SRC := $(filter fs/guard.c fs/control_request.c,$(FS_SRC))
 
-## all: build wormfs and wormctl (installs what is missing first)
+## all: build wormfs, wormctl and mockarchive (installs what is missing first)
 all: setup-build
 	@$(MAKE) --no-print-directory programs
 
-programs: $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo
+programs: $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo $(BUILD)/mockarchive
 
 setup-build:
 	@$(SETUP) build
@@ -72,22 +76,32 @@ $(BUILD)/wormctl: $(call obj,$(CTL_SRC) fs/guard.c) $(BUILD)/libwormstore.a
 $(BUILD)/mockqumulo: $(call obj,$(QUMULO_SRC)) $(BUILD)/libwormhttp.a
 	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_HTTP)) $(LDFLAGS)
 
+# The daemon of wormfs with an archive in between (fs/tier.h), not a copy of it.
+$(BUILD)/mockarchive: $(call obj,$(ARCHIVE_SRC) $(FAULT_SRC) $(filter-out fs/main.c,$(FS_SRC))) $(BUILD)/libwormhttp.a $(BUILD)/libwormstore.a
+	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_FS) $(PACKAGES_ARCHIVE) $(PACKAGES_HTTP) $(PACKAGES_FAULT)) -lm $(LDFLAGS)
+
 $(BUILD)/obj/fs/%.o: fs/%.c
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_FS)) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/mockarchive/%.o: mockarchive/%.c
 	@mkdir -p $(@D)
-	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_HTTP)) $(CFLAGS) -c -o $@ $<
+	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_HTTP) $(PACKAGES_ARCHIVE)) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/mockarchive/web.o: $(wildcard mockarchive/web/*)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_STORE)) $(CFLAGS) -c -o $@ $<
 
-$(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(FS_PURE_SRC)) $(call obj,$(QUMULO_PURE_SRC)) $(BUILD)/libwormstore.a $(BUILD)/libwormhttp.a
+# Of the mocks each has what it tests: both call their rules faults.
+$(BUILD)/tests/test_mockqumulo: $(call obj,$(QUMULO_PURE_SRC))
+$(BUILD)/tests/test_fault: $(call obj,$(FAULT_SRC))
+
+$(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(FS_PURE_SRC)) $(BUILD)/libwormstore.a $(BUILD)/libwormhttp.a
 	@mkdir -p $(@D)
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ -lcmocka $(call pkg,--libs,$(PACKAGES_STORE)) \
-		-Wl,--as-needed $(call pkg,--libs,$(PACKAGES_HTTP)) $(LDFLAGS)
+	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(call pkg,--libs,$(PACKAGES_STORE)) \
+		-Wl,--as-needed $(call pkg,--libs,$(PACKAGES_HTTP) $(PACKAGES_FAULT)) $(LDFLAGS)
 
 # Not with the builder's CFLAGS: a sanitizer looks at wormfs, not at what tests it.
 $(TOOL_BIN): $(BUILD)/tests/%:
@@ -189,14 +203,17 @@ soak: setup-test
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZED := fs/control_request.c $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c)) \
-	$(addprefix lockstore/upstream/,reply.c endpoint.c notify.c) mockarchive/http_url.c $(QUMULO_PURE_SRC)
+	$(addprefix lockstore/upstream/,reply.c endpoint.c notify.c) mockarchive/http_url.c
+# What only the fuzzer of mockarchive's control port needs: all that answers, before an archive without a mount.
+FUZZED_ARCHIVE := $(FAULT_SRC) $(wildcard mockarchive/api*.c) $(addprefix mockarchive/,rest.c stage.c dav.c base64.c web.c) tests/fuzz/fake_archive.c
 FUZZ_SECONDS ?= 600
-## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies and events of a cluster, requests to the mock, FUZZ_SECONDS=600 each
+## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies and events of a cluster, requests to the mocks, fault rules, FUZZ_SECONDS=600 each
 fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \
-		clang -O1 -g -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. -o $(BUILD)/fuzz/$$n $$f \
-			$(FUZZED) $(call pkg,--cflags --libs,libcrypto jansson inih); \
+		case $$n in fuzz_mockarchive_http) more='$(FUZZED_ARCHIVE)' ;; fuzz_mockqumulo*) more='$(QUMULO_PURE_SRC)' ;; *) more='$(FAULT_SRC)' ;; esac; \
+		clang -O1 -g -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE '-DWORMFS_VERSION="$(VERSION)"' -I. -o $(BUILD)/fuzz/$$n $$f \
+			$$more $(FUZZED) $(call pkg,--cflags --libs,libcrypto jansson inih libpcre2-8 zlib); \
 		echo "== $$n"; $(BUILD)/fuzz/$$n -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 tests/fuzz/corpus/$$n; done
 
 BINDIR ?= $(PREFIX)/bin
@@ -204,6 +221,7 @@ MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/wormfs
 COMPLETION_DIR ?= $(PREFIX)/share/bash-completion/completions
 RULES_DIR ?= $(DOCDIR)/rules
+ARCHIVE_DIR ?= $(PREFIX)/share/mockarchive
 UNIT_DIR ?= $(PREFIX)/lib/systemd/system
 # Where mount(8) looks for it, whatever PREFIX is.
 MOUNT_HELPER_DIR ?= /sbin
@@ -212,13 +230,15 @@ DOCS := $(wildcard README.md CHANGELOG.md LICENSE docs/*.md)
 
 ## install: programs, man pages, completion, systemd unit, mount helper; DESTDIR, PREFIX=/usr/local
 install: programs
-	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo
-	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man1' docs/wormctl.1 docs/mockqumulo.1
+	install -D -m 755 -t '$(DESTDIR)$(BINDIR)' $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockarchive $(BUILD)/mockqumulo
+	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man1' docs/wormctl.1 docs/mockarchive.1 docs/mockqumulo.1
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man8' docs/wormfs.8
 	install -D -m 644 -t '$(DESTDIR)$(MANDIR)/man5' docs/wormfs.rules.5
 	install -D -m 644 -t '$(DESTDIR)$(RULES_DIR)' $(sort $(wildcard docs/rules/*.rules))
 	install -D -m 644 -t '$(DESTDIR)$(DOCDIR)' $(DOCS)
 	install -D -m 644 scripts/completion/wormctl.bash '$(DESTDIR)$(COMPLETION_DIR)/wormctl'
+	install -D -m 644 -t '$(DESTDIR)$(ARCHIVE_DIR)' scripts/mockarchive/mockarchive.sh scripts/mockarchive/pytest_mockarchive.py
+	install -D -m 644 scripts/completion/mockarchive.bash '$(DESTDIR)$(COMPLETION_DIR)/mockarchive'
 	install -D -m 644 scripts/completion/wormfs.bash '$(DESTDIR)$(COMPLETION_DIR)/wormfs'
 	install -D -m 644 scripts/completion/mockqumulo.bash '$(DESTDIR)$(COMPLETION_DIR)/mockqumulo'
 	install -d '$(DESTDIR)$(UNIT_DIR)' '$(DESTDIR)$(MOUNT_HELPER_DIR)'
@@ -231,17 +251,17 @@ install: programs
 
 ## uninstall: take away what install put there; shares, locks and state directories stay
 uninstall:
-	rm -f '$(DESTDIR)$(BINDIR)/wormfs' '$(DESTDIR)$(BINDIR)/wormctl' '$(DESTDIR)$(BINDIR)/mockqumulo'
-	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man1/mockqumulo.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8' '$(DESTDIR)$(MANDIR)/man5/wormfs.rules.5'
-	rm -rf '$(DESTDIR)$(DOCDIR)'
-	rm -f '$(DESTDIR)$(COMPLETION_DIR)/wormctl' '$(DESTDIR)$(COMPLETION_DIR)/wormfs' '$(DESTDIR)$(COMPLETION_DIR)/mockqumulo'
+	rm -f '$(DESTDIR)$(BINDIR)/wormfs' '$(DESTDIR)$(BINDIR)/wormctl' '$(DESTDIR)$(BINDIR)/mockarchive' '$(DESTDIR)$(BINDIR)/mockqumulo'
+	rm -f '$(DESTDIR)$(MANDIR)/man1/wormctl.1' '$(DESTDIR)$(MANDIR)/man1/mockarchive.1' '$(DESTDIR)$(MANDIR)/man1/mockqumulo.1' '$(DESTDIR)$(MANDIR)/man8/wormfs.8' '$(DESTDIR)$(MANDIR)/man5/wormfs.rules.5'
+	rm -rf '$(DESTDIR)$(DOCDIR)' '$(DESTDIR)$(ARCHIVE_DIR)'
+	rm -f '$(DESTDIR)$(COMPLETION_DIR)/wormctl' '$(DESTDIR)$(COMPLETION_DIR)/wormfs' '$(DESTDIR)$(COMPLETION_DIR)/mockarchive' '$(DESTDIR)$(COMPLETION_DIR)/mockqumulo'
 	rm -f $(patsubst %,'$(DESTDIR)$(UNIT_DIR)/%',$(UNITS))
 	rm -f '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.wormfs'
 	rm -f '$(DESTDIR)$(MOUNT_HELPER_DIR)/mount.fuse.wormfs'
 
 ## clean: remove what was built (not the private libfuse)
 clean:
-	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo $(BUILD)/*.a
+	rm -rf $(BUILD)/obj $(BUILD)/tests $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockarchive $(BUILD)/mockqumulo $(BUILD)/*.a
 
 ## help: this list
 help:

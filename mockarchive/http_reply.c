@@ -5,6 +5,8 @@
 
 #include "mockarchive/http_private.h"
 
+#define READ_BLOCK_BYTES (256 << 10)
+
 void http_request_add_header(struct http_request *req, const char *name, const char *value)
 {
 	unsigned n = req->nheaders;
@@ -102,6 +104,47 @@ void http_reply_json(struct http_request *req, unsigned status, json_t *value)
 		answer(req, status, "application/json",
 			MHD_create_response_from_buffer(strlen(text), text, MHD_RESPMEM_MUST_FREE));
 	}
+}
+
+struct reader {
+	ssize_t (*read)(void *owner, uint64_t offset, char *buf, size_t len);
+	void (*done)(void *owner);
+	void *owner;
+};
+
+static ssize_t read_piece(void *cls, uint64_t pos, char *buf, size_t max)
+{
+	struct reader *reader = cls;
+	ssize_t n = reader->read(reader->owner, pos, buf, max);
+
+	return n > 0 ? n : MHD_CONTENT_READER_END_WITH_ERROR;
+}
+
+static void end_reader(void *cls)
+{
+	struct reader *reader = cls;
+
+	reader->done(reader->owner);
+	free(reader);
+}
+
+void http_reply_read(struct http_request *req, unsigned status, const char *content_type, uint64_t len,
+		     ssize_t (*read)(void *owner, uint64_t offset, char *buf, size_t len), void (*done)(void *owner), void *owner)
+{
+	struct reader *reader = malloc(sizeof(*reader));
+	struct MHD_Response *response = NULL;
+
+	if (reader) {
+		*reader = (struct reader){ .read = read, .done = done, .owner = owner };
+		response = MHD_create_response_from_callback(len, READ_BLOCK_BYTES, read_piece, reader, end_reader);
+	}
+	if (response) {
+		answer(req, status, content_type, response);
+		return;
+	}
+	free(reader);
+	done(owner);
+	http_reply_drop(req);
 }
 
 void http_reply_drop(struct http_request *req)

@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <jansson.h>
 
@@ -80,6 +81,10 @@ void http_request_set_shape(struct http_request *req, const struct http_shape *s
 void http_reply(struct http_request *req, unsigned status, const char *content_type, const void *body, size_t len_bytes);
 /* Takes `value`; NULL, as an allocation that failed leaves it, becomes a 500. */
 void http_reply_json(struct http_request *req, unsigned status, json_t *value);
+/* The body is len_bytes that read() gives piece by piece, in threads of the server: bytes read (at least 1), or a negative errno, which
+ * ends the connection. done() comes once, after the last read or without any (HEAD, or the client is gone). Not shaped. */
+void http_reply_read(struct http_request *req, unsigned status, const char *content_type, uint64_t len_bytes,
+		     ssize_t (*read)(void *owner, uint64_t offset, char *buf, size_t len_bytes), void (*done)(void *owner), void *owner);
 /* No reply: the connection is closed. */
 void http_reply_drop(struct http_request *req);
 

@@ -19,12 +19,14 @@ export LC_ALL=C
 unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS DESTDIR MAKEFLAGS PKG_CONFIG_PATH APT_CONFIG
 
 build=(gcc g++ make pkg-config fuse3 libfuse3-dev libsqlite3-dev libssl-dev
-	libcurl4-openssl-dev libjansson-dev libinih-dev attr libmicrohttpd-dev libgnutls28-dev
+	libcurl4-openssl-dev zlib1g-dev libjansson-dev libinih-dev attr libmicrohttpd-dev libgnutls28-dev libpcre2-dev
 	meson ninja-build dpkg-dev liburing-dev libnuma-dev)	# this line and g++: to build libfuse
 test=(libcmocka-dev python3-pytest clang shellcheck strace openssl
 	e2fsprogs xfsprogs btrfs-progs util-linux iproute2 attr acl libcap2-bin
 	rsync git vim curl sqlite3 tar zip unzip bindfs fio stress-ng dbench fsmark
-	samba smbclient samba-testsuite nfs-ganesha nfs-ganesha-vfs libnfs-utils)
+	samba smbclient samba-testsuite nfs-ganesha nfs-ganesha-vfs libnfs-utils
+	gfal2-plugin-http gfal2-plugin-file gfal2-util-scripts python3-gfal2 python3-gfal2-util
+	chromium jq python3-jsonschema)
 suites=(user-mode-linux kmod dmsetup quota nfs-kernel-server nfs-common rpcbind
 	postgresql bonnie++ libnl-3-dev libnl-genl-3-dev)
 bench=(fio bindfs mergerfs fuse-overlayfs)

@@ -6,6 +6,7 @@ import pytest
 
 import harness
 import qumulo
+import tape
 from harness import Bases, Share, Watchdog, libc, mount_call, MS_PRIVATE, MS_REC
 
 CLONE_NEWNS = 0x20000
@@ -149,3 +150,23 @@ def mockqumulo(tmp_path):
         log = tmp_path / ('mockqumulo.log%d' % n)
         said = log.read_text() if log.exists() else ''
         assert not said, 'mockqumulo complained:\n' + said
+
+
+@pytest.fixture
+def archive(bases):
+    """Makes archives: archive('--profile', 'lustre', drives=1), started. tape.py says what each can do."""
+    made = []
+
+    def make(*args, base='ext4', start=True, **settings):
+        a = tape.Archive(bases.get(base), *args, **settings)
+        made.append(a)
+        return a.start() if start else a
+    yield make
+    trouble = []
+    for a in reversed(made):
+        try:
+            a.end()
+        except BaseException as e:		# the others are ended all the same
+            trouble.append(e)
+    if trouble:
+        raise trouble[0]
