@@ -30,7 +30,7 @@ OUR_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=
 	-fno-strict-aliasing -fstack-protector-strong -D_FORTIFY_SOURCE=2 -pthread -MMD -MP
 OUR_LDFLAGS = -pthread -Wl,-z,relro,-z,now
 
-STORE_SRC := $(sort $(wildcard lockstore/*.c lockstore/upstream/*.c))
+STORE_SRC := $(sort $(wildcard lockstore/*.c lockstore/events/*.c lockstore/upstream/*.c))
 CTL_SRC := $(sort $(wildcard lockstore/wormctl/*.c))
 FS_SRC := $(sort $(wildcard fs/*.c))
 # What the mocks share: mockarchive/http_*.c. Nothing of it is in wormfs.
@@ -42,7 +42,7 @@ FAULT_SRC := $(sort $(wildcard mockarchive/fault*.c))
 ARCHIVE_SRC := $(filter-out $(HTTP_SRC) $(FAULT_SRC),$(sort $(wildcard mockarchive/*.c)))
 UNIT_SRC := $(sort $(wildcard tests/unit/test_*.c))
 TOOL_SRC := $(sort $(wildcard tests/integration/tools/*.c) tests/bench/fsbench.c)
-ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(HTTP_SRC) $(FAULT_SRC) $(ARCHIVE_SRC) $(QUMULO_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c
+ALL_SRC := $(STORE_SRC) $(CTL_SRC) $(FS_SRC) $(HTTP_SRC) $(FAULT_SRC) $(ARCHIVE_SRC) $(QUMULO_SRC) $(UNIT_SRC) $(TOOL_SRC) tests/bench/policybench.c tests/bench/eventbench.c
 
 obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
@@ -109,11 +109,11 @@ $(TOOL_BIN): $(BUILD)/tests/%:
 	$(CC) $(OUR_CFLAGS) $(OUR_LDFLAGS) -O2 -g -MF $@.d -o $@ $(filter %/$(@F).c,$(TOOL_SRC))
 $(foreach src,$(TOOL_SRC),$(eval $(BUILD)/tests/$(basename $(notdir $(src))): $(src)))
 
-$(BUILD)/tests/policybench: $(BUILD)/obj/tests/bench/policybench.o $(BUILD)/libwormstore.a
+$(BUILD)/tests/policybench $(BUILD)/tests/eventbench: $(BUILD)/tests/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libwormstore.a
 	@mkdir -p $(@D)
 	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE)) $(LDFLAGS)
 
-tests-bin: $(UNIT_BIN) $(TOOL_BIN) $(BUILD)/tests/policybench
+tests-bin: $(UNIT_BIN) $(TOOL_BIN) $(BUILD)/tests/policybench $(BUILD)/tests/eventbench
 
 -include $(patsubst %.c,$(BUILD)/obj/%.d,$(ALL_SRC)) $(addsuffix .d,$(TOOL_BIN))
 
@@ -124,7 +124,7 @@ unit: setup-test
 
 ## bench: wormfs beside its peers, needs root; ARGS='--quick --goals', ARGS=--audit (tests/bench/bench.py --help)
 bench: setup-bench
-	@$(MAKE) --no-print-directory programs $(BUILD)/tests/fsbench $(BUILD)/tests/policybench
+	@$(MAKE) --no-print-directory programs $(BUILD)/tests/fsbench $(BUILD)/tests/policybench $(BUILD)/tests/eventbench
 	@BUILD='$(BUILD)' $(PYTHON) tests/bench/bench.py $(ARGS)
 
 ## bench-push: locks a second to a cluster, beside the serial way; ARGS='--goals --pending 1000000' (tests/bench/pushbench.py --help)
@@ -203,11 +203,11 @@ soak: setup-test
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 FUZZED := fs/control_request.c $(addprefix lockstore/,record.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c)) \
-	$(addprefix lockstore/upstream/,reply.c endpoint.c notify.c) mockarchive/http_url.c
+	$(addprefix lockstore/upstream/,reply.c endpoint.c notify.c) $(addprefix lockstore/events/,event.c beegfs.c event_json.c) mockarchive/http_url.c
 # What only the fuzzer of mockarchive's control port needs: all that answers, before an archive without a mount.
 FUZZED_ARCHIVE := $(FAULT_SRC) $(wildcard mockarchive/api*.c) $(addprefix mockarchive/,rest.c stage.c dav.c base64.c web.c) tests/fuzz/fake_archive.c
 FUZZ_SECONDS ?= 600
-## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies and events of a cluster, requests to the mocks, fault rules, FUZZ_SECONDS=600 each
+## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies and events of a cluster, requests to the mocks, fault rules, events, FUZZ_SECONDS=600 each
 fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \

@@ -15,6 +15,7 @@
 
 static _Thread_local struct actor current;
 static _Thread_local bool entered;
+static _Thread_local unsigned request;
 
 static pthread_mutex_t known_lock = PTHREAD_MUTEX_INITIALIZER;	/* held for a look only */
 static struct {
@@ -27,6 +28,7 @@ void actor_set(uid_t uid, gid_t gid, pid_t pid)
 {
 	current = (struct actor){ .uid = uid, .gid = gid, .pid = pid };
 	entered = true;
+	request += request + 1 ? 1 : 2;	/* never 0 again */
 }
 
 void actor_set_peer(int fd)
@@ -36,6 +38,12 @@ void actor_set_peer(int fd)
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0)
 		actor_set(peer.uid, peer.gid, peer.pid);
+	request = 0;
+}
+
+unsigned actor_request(void)
+{
+	return request;
 }
 
 struct actor actor_get(void)

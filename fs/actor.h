@@ -20,6 +20,8 @@ void actor_set(uid_t uid, gid_t gid, pid_t pid);
 /* The peer of a UNIX socket, for the rest of this thread's life. */
 void actor_set_peer(int fd);
 struct actor actor_get(void);
+/* A number that differs between two FUSE requests of this thread; 0: it serves none. */
+unsigned actor_request(void);
 
 /* The command's name, "" when it is not known. A pid that was asked within the last second costs no system call.
  * Ask before the reply: the process waits for it, and cannot be gone. */

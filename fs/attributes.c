@@ -13,6 +13,7 @@
 #include "fs/atime.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
 #include "fs/refusal.h"
@@ -250,6 +251,8 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 	r = stat_inode(fs, ino, NULL, ret_st);
 	if (r == 0 && S_ISREG(ino->type))
 		lock_load_locked(fs, ino);
+	if (r == 0 && to_set & FUSE_SET_ATTR_SIZE)
+		events_saw_size(fs, ret_st->st_size);
 	if (r == 0 && to_set & FUSE_SET_ATTR_MODE && append_is_asked_by_chmod_locked(fs, ino, ret_st, attr->st_mode))
 		r = append_make_of_empty_locked(fs, ino, fuse_req_ctx(req)->pid);
 	if (r == 0 && atime_is_extension_locked(fs, ino, ret_st, attr, to_set))
@@ -319,6 +322,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 	} while (again);
 	if (r == -EBUSY)
 		(void)refusal_of_request(fs, ino, GUARD_CHMOD_READONLY, r);
+	events_note(fs, .type = to_set & FUSE_SET_ATTR_SIZE ? EVENT_TRUNCATE : EVENT_SETATTR, .result = r, .ino = ino,
+		    .st = r == 0 ? &st : NULL);
 	inode_put(fs, ino);
 	if (r == 0)
 		fuse_reply_attr(req, &st, timeout_s);
@@ -502,6 +507,8 @@ void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, st
 	} else {
 		r = fd;
 	}
+	if (set)
+		events_note(fs, .type = EVENT_SETATTR, .result = r, .ino = ino, .detail = "chattr");
 	inode_put(fs, ino);
 	if (r == 0)
 		fuse_reply_ioctl(req, 0, get ? &out : NULL, get ? len : 0);

@@ -13,6 +13,7 @@
 #include "fs/append.h"
 #include "fs/atime.h"
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/hold.h"
 #include "fs/linger.h"
 #include "fs/lock_private.h"
@@ -618,6 +619,8 @@ void lock_writer_release(struct wormfs *fs, struct handle *h)
 	close(h->fd);
 	ino->nwriters--;
 	atomic_fetch_sub(&fs->n_writers, 1);
+	events_note(fs, .type = ino->nwriters == 0 ? EVENT_LAST_WRITER_CLOSED : EVENT_CLOSE_WRITE, .ino = ino, .st = seen ? &st : NULL,
+		    .handle = h);
 	if (ino->nwriters == 0)
 		release_last_locked(fs, ino, seen ? &st : NULL);
 	pthread_mutex_unlock(&ino->lock);

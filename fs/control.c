@@ -2,6 +2,7 @@
  * carry a time-out, so a silent client goes away by itself. */
 #include "fs/control.h"
 #include "fs/control_private.h"
+#include "fs/events.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -35,6 +36,7 @@
 #define IDLE_TIMEOUT_S 30
 #define BACKLOG 1024		/* connections the kernel keeps waiting for a place */
 #define SYNC_TIMEOUT_MS 30000
+#define EVENTS_TIMEOUT_MS 1000	/* a ring that a strict consumer holds up is not waited for */
 #define SYNC_SETTLE_MS 500
 
 struct control {
@@ -229,6 +231,7 @@ static json_t *verb_sync(struct client *client, const struct control_request *re
 		usleep(2000);
 	r = committer_flush(client->fs->committer, SYNC_TIMEOUT_MS);
 	(void)audit_flush(client->fs->audit, SYNC_TIMEOUT_MS);	/* the status says when it cannot be written */
+	events_sync(client->fs, EVENTS_TIMEOUT_MS);
 
 	return r < 0 ? control_error(r, "the ledger cannot be written") : control_ok();
 }

@@ -19,6 +19,7 @@
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
 #include "fs/digest.h"
+#include "fs/events.h"
 #include "fs/hold.h"
 #include "fs/inode.h"
 #include "fs/linger.h"
@@ -289,6 +290,8 @@ static int start_threads(struct wormfs *fs)
 	if (r == 0)
 		r = committer_start(fs->ledger, fs->journal, &fs->committer);
 	if (r == 0)
+		r = events_open(fs);
+	if (r == 0)
 		r = trail_open(fs);
 	if (r == 0)
 		r = linger_start(fs);
@@ -380,6 +383,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	linger_stop(fs);
 	if (fs->state_made) {
 		trail_close(fs, false);
+		events_close(fs);
 		state_undo(fs);
 	}
 	/* The share first: who waits to unmount it does not care for our database. */
@@ -395,6 +399,7 @@ static void close_all(struct wormfs *fs, bool clean)
 		committer_stop(fs->committer);
 	}
 	trail_close(fs, clean);
+	events_close(fs);
 	state_close(fs, clean && status.error == 0 && status.dropped == 0);
 	push_close(fs);
 	rule_close(fs);

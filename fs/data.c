@@ -10,6 +10,7 @@
 #include "fs/append.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/ops.h"
@@ -123,6 +124,8 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 	}
 	h->fd = fd;
 	h->pid = fuse_req_ctx(req)->pid;
+	h->uid = fuse_req_ctx(req)->uid;
+	h->gid = fuse_req_ctx(req)->gid;
 	h->writer = (fi->flags & O_ACCMODE) != O_RDONLY;
 	h->ino = ino;
 	h->changed = fi->flags & O_TRUNC && !st;
@@ -294,6 +297,16 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 	return r;
 }
 
+/* An open that succeeded, or did not; ino may be NULL. */
+static void tell_of_open(struct wormfs *fs, struct inode *ino, int flags, int r)
+{
+	static const enum event_type types[] = { [O_RDONLY] = EVENT_OPEN_READ, [O_WRONLY] = EVENT_OPEN_WRITE, [O_RDWR] = EVENT_OPEN_READ_WRITE };
+
+	if (r == 0 && flags & O_TRUNC)
+		events_note(fs, .type = EVENT_TRUNCATE, .ino = ino, .has_open_flags = true, .open_flags = flags);
+	events_note(fs, .type = types[(flags & O_ACCMODE) % 3], .result = r, .ino = ino, .has_open_flags = true, .open_flags = flags);
+}
+
 int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
 			 struct handle **ret_handle)
 {
@@ -305,6 +318,8 @@ int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, s
 		r = open_existing_locked(fs, req, ino, fi, ret_handle);
 		pthread_mutex_unlock(&ino->lock);
 	} while (r == -EBUSY && lock_wait_for_release(ino, &waited_ms));
+	if (events_on(fs))
+		tell_of_open(fs, ino, fi->flags, r);
 	return r;
 }
 
@@ -359,6 +374,8 @@ static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int 
 		(void)unlinkat(dirfd, name, 0);	/* empty, and its maker gets an error */
 		inode_put(fs, ino);
 	} else {
+		events_note(fs, .type = EVENT_CREATE, .ino = ino, .dir = dir, .name = name, .st = ret_st, .has_open_flags = true,
+			    .open_flags = fi->flags);
 		*ret_ino = ino;
 	}
 out:
@@ -373,6 +390,8 @@ static int create_or_open(struct wormfs *fs, fuse_req_t req, struct inode *dir, 
 	int r;
 
 	r = create_new(fs, req, dir, dirfd, name, mode, fi, ret_ino, ret_st, ret_handle);
+	if (r < 0 && (r != -EEXIST || fi->flags & O_EXCL))
+		events_note(fs, .type = EVENT_CREATE, .result = r, .dir = dir, .name = name, .has_open_flags = true, .open_flags = fi->flags);
 	if (r != -EEXIST || fi->flags & O_EXCL)
 		return r;
 	/* It appeared since the kernel looked, below this mount or in a race it lost. */
@@ -453,6 +472,8 @@ void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file
 	}
 	credentials_drop(fs);
 out:
+	events_note(fs, .type = EVENT_CREATE, .result = r, .ino = ino, .st = ino ? &st : NULL, .has_open_flags = true, .open_flags = fi->flags,
+		    .detail = "O_TMPFILE");
 	if (dirfd >= 0)
 		descriptor_put(fs, dir, dirfd);
 	inode_put(fs, dir);
@@ -561,6 +582,7 @@ void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 
 void op_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_info *fi)
 {
+	struct wormfs *fs = wormfs_for(req);
 	struct handle *h = handle_of(fi->fh);
 	int r;
 
@@ -569,9 +591,10 @@ void op_fsync(fuse_req_t req, fuse_ino_t nodeid, int datasync, struct fuse_file_
 		h->synced = true;
 		pthread_mutex_unlock(&h->ino->lock);
 	}
-	r = handle_fd(fuse_req_userdata(req), h);
+	r = handle_fd(fs, h);
 	if (r >= 0)
 		r = (datasync ? fdatasync(r) : fsync(r)) < 0 ? -errno : 0;
+	events_note(fs, .type = EVENT_FLUSH, .result = r, .ino = h->ino);
 	handle_done(h);
 	fuse_reply_err(req, r < 0 ? -r : 0);
 }
@@ -606,6 +629,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 	}
 	if (locked)
 		pthread_mutex_unlock(&h->ino->lock);
+	events_note(fs, .type = EVENT_ALLOCATE, .result = r, .ino = h->ino);
 	handle_done(h);
 	fuse_reply_err(req, -r);
 }

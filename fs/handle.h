@@ -21,6 +21,8 @@ struct handle {
 	struct inode *ino;		/* constant; counted */
 	struct handle *next;		/* ino->lock: in ino->handles */
 	pid_t pid;			/* constant: thread that opened it */
+	uid_t uid;			/* constant, with gid: whose */
+	gid_t gid;
 	bool writer;			/* constant: may change the file */
 	bool passthrough;		/* constant: counted in ino->nbacking, else in ino->ncached */
 	bool direct;			/* constant: of an append-only file, counted in neither */

@@ -131,6 +131,17 @@ void inode_linked(struct wormfs *fs, struct inode *ino, struct inode *parent, co
 /* Path relative to the share, "" for the root. The caller frees *ret_path. -ENOENT: not known,
  * -ENAMETOOLONG never: any depth. */
 int inode_path(struct wormfs *fs, struct inode *ino, char **ret_path);
+/* The path without allocating: it ends where `buf` ends (so `size` is where a name may be added), no NUL. With its
+ * parent, when it has one. -ENOENT: not known; -ENAMETOOLONG. */
+struct inode_place {
+	const char *path;
+	size_t len;
+	bool has_parent, parent_root;
+	uint64_t parent_ino, parent_generation;
+	uint32_t parent_dev;
+};
+int inode_place(struct wormfs *fs, struct inode *ino, char *buf, size_t size, struct inode_place *ret);
+
 /* The same for every name that is known; fn runs without a lock. A negative return of fn ends it and is returned.
  * -ENOENT: none is known. */
 int inode_each_path(struct wormfs *fs, struct inode *ino, int (*fn)(void *arg, const char *path), void *arg);

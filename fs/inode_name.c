@@ -191,6 +191,39 @@ out:
 	return r;
 }
 
+int inode_place(struct wormfs *fs, struct inode *ino, char *buf, size_t size, struct inode_place *ret)
+{
+	char *end = buf + size, *start = end;
+	int r = 0;
+
+	pthread_mutex_lock(&fs->names_lock);
+	ret->has_parent = ino->nodeid != 1 && ino->parent;
+	if (ret->has_parent) {
+		ret->parent_root = ino->parent->nodeid == 1;
+		ret->parent_ino = ino->parent->ino;
+		ret->parent_generation = inode_generation(ino->parent);
+		ret->parent_dev = ino->parent->dev_index;
+	}
+	for (struct inode *at = ino; r == 0 && at->nodeid != 1; at = at->parent) {
+		size_t n = at->parent && at->name ? strlen(at->name) : 0;
+
+		if (!at->parent || !at->name) {
+			r = -ENOENT;
+		} else if ((size_t)(start - buf) < n + 1) {
+			r = -ENAMETOOLONG;
+		} else {
+			if (start != end)
+				*--start = '/';
+			start -= n;
+			memcpy(start, at->name, n);
+		}
+	}
+	pthread_mutex_unlock(&fs->names_lock);
+	ret->path = start;
+	ret->len = end - start;
+	return r;
+}
+
 int inode_each_path(struct wormfs *fs, struct inode *ino, int (*fn)(void *arg, const char *path), void *arg)
 {
 	char *dir = NULL, *path = NULL, *name;

@@ -9,6 +9,7 @@
 
 #include "fs/append.h"
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/lock_private.h"
 #include "fs/refusal.h"
 #include "fs/rule.h"
@@ -191,6 +192,7 @@ int lock_extend_locked(struct wormfs *fs, struct inode *ino, int64_t until_s, in
 		}
 		retention_format_until(rec.until_s, was);
 		retention_format_until(until_s, until);
+		events_saw_until(fs, rec.until_s);
 		rec.until_s = until_s;
 		r = lock_rewrite_record_locked(fs, ino, &rec);
 		trail_file_locked(fs, ino, AUDIT_EXTEND, r, "until %s, was %s", until, was);

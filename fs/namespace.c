@@ -12,6 +12,7 @@
 #include "fs/atime.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/hold.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
@@ -213,6 +214,8 @@ static void make_node(fuse_req_t req, uint64_t parent, const char *name, const s
 		pthread_mutex_unlock(&ino->lock);
 	}
 out:
+	events_note(fs, .type = S_ISDIR(node->mode) ? EVENT_MKDIR : S_ISLNK(node->mode) ? EVENT_SYMLINK : EVENT_MKNOD, .result = r,
+		    .ino = r == 0 ? ino : NULL, .dir = dir, .name = name, .st = r == 0 ? &st : NULL, .text = node->target);
 	dir_put(fs, dir, fd);
 	if (r == 0)
 		reply_entry(req, fs, ino, &st);
@@ -278,6 +281,8 @@ void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *n
 		inode_linked(fs, ino, dir, name);
 		r = inode_lookup(fs, dir, fd, name, &same, &st);
 	}
+	events_note(fs, .type = EVENT_HARDLINK, .result = r, .ino = ino, .dir = dir, .name = name, .target = ino,
+		    .st = r == 0 ? &st : NULL);
 	dir_put(fs, dir, fd);
 	inode_put(fs, ino);
 	if (r == 0)
@@ -356,6 +361,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 			pthread_rwlock_rdlock(&fs->rename_lock);
 		pthread_mutex_lock(&ino->lock);
 		r = unlink_locked(fs, ino, fd, name, st.st_nlink);
+		events_note(fs, .type = EVENT_UNLINK, .result = r, .ino = ino, .dir = dir, .name = name, .st = &st, .gone = r == 0);
 		if (r == 0 && st.st_nlink > 1)
 			inode_unlinked(fs, ino, dir, name);
 		if (r == 0 && was_staging)
@@ -379,7 +385,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_for(req);
 	struct inode *dir, *ino = NULL;
 	struct stat st;
 	int fd, r;
@@ -394,6 +400,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		r = keep_handle(fs, ino);
 	if (r == 0)
 		r = unlinkat(fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+	events_note(fs, .type = EVENT_RMDIR, .result = r, .ino = ino, .dir = dir, .name = name, .st = ino ? &st : NULL, .gone = r == 0);
 	if (r == 0) {
 		inode_gone(fs, ino);
 		descriptor_drop(fs, ino);
@@ -412,6 +419,7 @@ struct rename {
 	unsigned flags;
 	nlink_t to_nlink;
 	bool locks;		/* locks_by_rename() */
+	struct stat st;		/* of `from`, before */
 };
 
 static void lock_two(struct inode *a, struct inode *b)
@@ -496,6 +504,12 @@ static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
 	return was_staging;
 }
 
+static void tell_of_rename(struct wormfs *fs, const struct rename *rn, int r)
+{
+	events_note(fs, .type = EVENT_RENAME, .result = r, .flags = rn->flags & RENAME_EXCHANGE ? EVENT_EXCHANGE : 0, .ino = rn->from,
+		    .dir = rn->from_dir, .name = rn->name, .to_dir = rn->to_dir, .to_name = rn->new_name, .st = rn->from ? &rn->st : NULL);
+}
+
 static int rename_locked(struct wormfs *fs, struct rename *rn)
 {
 	struct data_stamp from_before, to_before;
@@ -543,6 +557,7 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 			lock_unseal_locked(fs, rn->from);
 		return lock_adjust_end_locked(fs, rn->from, &adjustment, r, NULL);
 	}
+	tell_of_rename(fs, rn, 0);	/* before what follows from it */
 	(void)lock_adjust_end_locked(fs, rn->from, &adjustment, 0, "renamed");	/* it is, and the log has what could not be noted */
 	if (sealed)
 		lock_publish_locked(fs, rn->from, "renamed from a staging name");
@@ -583,7 +598,7 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	struct stat st;
 	int r;
 
-	r = inode_lookup(fs, rn->from_dir, rn->from_fd, rn->name, &rn->from, &st);
+	r = inode_lookup(fs, rn->from_dir, rn->from_fd, rn->name, &rn->from, &rn->st);
 	if (r == 0)
 		r = keep_handle(fs, rn->from);
 	if (r < 0)
@@ -637,6 +652,8 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 		r = dir_get(fs, new_parent, &rn.to_dir, &rn.to_fd);
 	if (r == 0)
 		r = rename_both(fs, &rn);
+	if (r < 0)
+		tell_of_rename(fs, &rn, r);
 	inode_put(fs, rn.from);
 	inode_put(fs, rn.to);
 	if (rn.to_dir)

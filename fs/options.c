@@ -215,6 +215,60 @@ static int set_settle(struct options *o, const char *value, long arg)
 	return settle_parse(value, &o->settle_s);
 }
 
+/* Given as often as wanted: each adds something. */
+static int set_events(struct options *o, const char *value, long arg)
+{
+	if (strcmp(value, "off") == 0) {
+		o->events = false;
+		return 0;
+	}
+	if (strcmp(value, "on") != 0 && strcmp(value, "strict") != 0) {
+		if (event_sink_check(value) < 0 || o->events_nsinks == EVENT_SINKS_MAX)
+			return -EINVAL;
+		for (unsigned i = 0; i < o->events_nsinks; i++)
+			if (strcmp(o->events_sinks[i], value) == 0)
+				return -EINVAL;
+		o->events_sinks[o->events_nsinks] = strdup(value);
+		if (!o->events_sinks[o->events_nsinks])
+			return -ENOMEM;
+		o->events_nsinks++;
+	}
+	o->events = true;
+	o->events_strict |= strcmp(value, "strict") == 0;
+	return 0;
+}
+
+static int set_events_types(struct options *o, const char *value, long arg)
+{
+	bool types[EVENT_TYPES] = { [EVENT_GAP] = true };
+	char *copy = strdup(value), *glob, *save = NULL;
+	bool bad = !*value;
+
+	if (!copy)
+		return -ENOMEM;
+	for (glob = strtok_r(copy, ":", &save); glob && !bad; glob = strtok_r(NULL, ":", &save)) {
+		bad = true;
+		for (unsigned type = 1; type < EVENT_TYPES; type++) {
+			const char *name = event_type_name(type);
+
+			if (!name || (strcmp(glob, "all") != 0 && fnmatch(glob, name, 0) != 0))
+				continue;
+			types[type] = true;
+			bad = false;
+		}
+	}
+	free(copy);
+	if (bad)
+		return -EINVAL;
+	memcpy(o->events_types, types, sizeof(types));
+	return 0;
+}
+
+static int set_events_ring(struct options *o, const char *value, long arg)
+{
+	return parse_u32(value, 1, 1048576, &o->events_ring_mib);
+}
+
 static int set_digest(struct options *o, const char *value, long arg)
 {
 	o->digest = strcmp(value, "on") == 0;
@@ -369,6 +423,11 @@ static const struct option_row rows[] = {
 	  "nothing is ever deleted [64]", set_audit_rotate, 0 },
 	{ "audit_anchor", "FILE", "also append the head of the chain to this file, hourly and at unmount: on another\n"
 	  "machine, or where nobody can rewrite it [none; the system's log has it]", STRING(audit_anchor) },
+	{ "events", "off|on|strict|KIND:WHERE", "tell every change, lock and refusal: on: keep them in a ring, for wormctl events; KIND:WHERE: and\n"
+	  "send them to json:FILE, json:- (stdout, with -f), json:unix:SOCKET, beegfs7:SOCKET or beegfs8:SOCKET\n"
+	  "(give events= up to 8 times); strict: who changes something waits rather than lose an event [off]", set_events, 0 },
+	{ "events_types", "TYPE:TYPE...", "which: names or globs, see docs/events.md, all [all but OpenRead]", set_events_types, 0 },
+	{ "events_ring", "N", "MiB (1-1048576) of the ring of events in STATE/events.ring [64]", set_events_ring, 0 },
 	{ "digest", "on|off", "take the SHA-256 of every locked file, by and by, with the lowest priority: what\n"
 	  "wormctl verify compares with [on]", set_digest, 0 },
 	{ "digest_rate", "N", "read no more than N MiB/s for that (0-1048576); 0: no limit [0]", set_digest_rate, 0 },
@@ -538,6 +597,12 @@ static int check(struct options *o)
 		complain("push=%s: what is the share called there? add push_root=/PATH", o->push);
 		return -EINVAL;
 	}
+	for (unsigned i = 0; i < o->events_nsinks; i++) {
+		if (strcmp(o->events_sinks[i], "json:-") != 0 || o->foreground)
+			continue;
+		complain("events=json:- writes to stdout, which a daemon in the background has none of: add -f, or name a file");
+		return -EINVAL;
+	}
 	if (retention_until(&o->min, 0) > retention_until(&o->max, 0)) {
 		complain("min is longer than max: no retention would fit");
 		return -EINVAL;
@@ -564,6 +629,9 @@ int options_parse(int argc, char **argv, struct options *ret)
 	ret->audit = true;
 	ret->audit_success = ret->audit_failure = AUDIT_ALL;
 	ret->audit_rotate_mib = 64;
+	for (unsigned type = 1; type < EVENT_TYPES; type++)
+		ret->events_types[type] = type != EVENT_OPEN_READ;
+	ret->events_ring_mib = 64;
 	ret->threads = 10;	/* libfuse's own default */
 	ret->uring_depth = 8;	/* likewise */
 	ret->descriptors = 512;
@@ -624,6 +692,8 @@ void options_fini(struct options *o)
 	free(o->key);
 	free(o->clock);
 	free(o->audit_anchor);
+	for (unsigned i = 0; i < o->events_nsinks; i++)
+		free(o->events_sinks[i]);
 	free(o->rules);
 	free(o->push);
 	free(o->push_root);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lockstore/events/event_sink.h"
 #include "lockstore/lower.h"
 #include "lockstore/policy.h"
 #include "lockstore/retention.h"
@@ -39,6 +40,11 @@ struct options {
 	char *push, *push_root, *push_credentials, *push_ca, *push_undated;	/* or NULL */
 	bool push_insecure;
 	uint32_t push_wait_s, push_retry_s, push_connections, push_in_flight;
+	bool events, events_strict;
+	bool events_types[EVENT_TYPES];
+	uint32_t events_ring_mib;
+	char *events_sinks[EVENT_SINKS_MAX];
+	unsigned events_nsinks;
 	bool digest;			/* SHA-256 of locked files, in the background */
 	uint32_t digest_rate;		/* MiB/s, 0: no limit */
 	bool passthrough, io_uring, splice;	/* wanted where the machine has it */

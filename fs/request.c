@@ -9,6 +9,7 @@
 
 #include "fs/descriptor.h"
 #include "fs/digest.h"
+#include "fs/events.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
 #include "fs/pin.h"
@@ -424,12 +425,12 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 	json = configuration_json(fs);
 	if (!json)
 		return -EILSEQ;		/* a path that is not UTF-8 cannot be put into JSON */
-	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o, s:o, s:o}",
+	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o, s:o, s:o}",
 			 "transport", "io_uring", fs->io_uring, "io_uring_why", fs->io_uring_why, "passthrough", fs->passthrough,
 			 "passthrough_why", fs->passthrough_why, "splice", fs->splice, "libfuse", fuse_pkgversion(),
 			 "lower", "xattr", fs->lower.xattr, "namespace", fs->ns == LOWER_TRUSTED ? "trusted" : "user", "handles",
 			 fs->lower.handles, "leases", fs->lower.leases, "birth_time", fs->lower.birth_time, "filesystem", fs->lower.filesystem,
-			 "ledger", ledger_json(fs), "audit", audit_json(fs), "clock_state",
+			 "ledger", ledger_json(fs), "audit", audit_json(fs), "events", events_json(fs), "clock_state",
 			 timekeeper_json(fs), "inodes", (json_int_t)inode_table_count(fs),
 			 "descriptors", "open", (int)descriptor_count(fs), "limit", (int)fs->opt.descriptors,
 			 "writers", (int)atomic_load(&fs->n_writers), "closing", (int)atomic_load(&fs->n_closing),

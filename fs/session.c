@@ -268,6 +268,7 @@ static int make_args(struct wormfs *fs, struct fuse_args *args)
 /* Held for reading by who tells the kernel something from a thread that serves no request. */
 static pthread_rwlock_t notify_lock = PTHREAD_RWLOCK_INITIALIZER;
 static atomic_bool may_notify;
+static bool has_ended;	/* notify_lock */
 
 int session_open(struct wormfs *fs)
 {
@@ -331,6 +332,16 @@ void session_notify_pages(struct wormfs *fs, uint64_t nodeid)
 	pthread_rwlock_unlock(&notify_lock);
 }
 
+bool session_is_ending(struct wormfs *fs)
+{
+	bool ending;
+
+	pthread_rwlock_rdlock(&notify_lock);
+	ending = has_ended || (may_notify && fuse_session_exited(fs->se));
+	pthread_rwlock_unlock(&notify_lock);
+	return ending;
+}
+
 void session_close(struct wormfs *fs)
 {
 	struct timespec deadline;
@@ -344,10 +355,12 @@ void session_close(struct wormfs *fs)
 	deadline.tv_sec += NOTIFY_WAIT_S;
 	alone = pthread_rwlock_timedwrlock(&notify_lock, &deadline) == 0;
 	may_notify = false;
+	has_ended |= alone;	/* else its end is seen by the session itself */
 	if (alone)
 		pthread_rwlock_unlock(&notify_lock);
 	fuse_session_unmount(fs->se);
 	pthread_rwlock_wrlock(&notify_lock);
+	has_ended = true;
 	pthread_rwlock_unlock(&notify_lock);
 	fuse_session_destroy(fs->se);
 	fs->se = NULL;

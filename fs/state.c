@@ -17,6 +17,7 @@
 #include "fs/log.h"
 #include "fs/timekeeper.h"
 #include "lockstore/audit.h"
+#include "lockstore/events/event_ring.h"
 #include "lockstore/own_clock.h"
 #include "lockstore/reindex.h"
 
@@ -25,7 +26,7 @@
 #define STATE_KEY "key"
 
 enum { MADE_DIR = 1, MADE_LOCK = 2, MADE_LEDGER = 4, MADE_KEY = 8, MADE_JOURNAL = 16, MADE_ID = 32, MADE_AUDIT = STATE_MADE_AUDIT,
-       MADE_CLOCK = STATE_MADE_CLOCK };
+       MADE_CLOCK = STATE_MADE_CLOCK, MADE_EVENTS = STATE_MADE_EVENTS };
 
 void complain(const char *format, ...)
 {
@@ -342,7 +343,7 @@ void state_undo(struct wormfs *fs)
 	} files[] = {
 		{ MADE_LEDGER, LEDGER_FILE }, { MADE_LEDGER, LEDGER_FILE "-wal" }, { MADE_LEDGER, LEDGER_FILE "-shm" },
 		{ MADE_KEY, STATE_KEY }, { MADE_JOURNAL, JOURNAL_FILE }, { MADE_LOCK, STATE_LOCK },
-		{ MADE_AUDIT, AUDIT_FILE }, { MADE_CLOCK, OWN_CLOCK_FILE },
+		{ MADE_AUDIT, AUDIT_FILE }, { MADE_CLOCK, OWN_CLOCK_FILE }, { MADE_EVENTS, EVENT_RING_FILE },
 	};
 	char path[PATH_MAX];
 

@@ -8,6 +8,7 @@
 /* In fs->state_made: what is new, and goes with a start that fails. */
 #define STATE_MADE_AUDIT 64
 #define STATE_MADE_CLOCK 128
+#define STATE_MADE_EVENTS 4096
 
 /* Opens or makes everything in it; fs->root_fd, ns and lower are set. -errno after one line on stderr
  * that says what, which, and what to do. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "fs/actor.h"
+#include "fs/events.h"
 #include "fs/log.h"
 #include "fs/state.h"
 #include "lockstore/audit_files.h"
@@ -88,7 +89,7 @@ void trail_commit_locked(struct wormfs *fs, struct inode *ino, const char *path,
 	char detail[DETAIL_BYTES], until[RETENTION_TEXT_BYTES];
 	struct audit_entry entry = { .event = AUDIT_COMMIT, .result = result, .detail = detail };
 
-	if (!audit_wants(fs->audit, AUDIT_COMMIT, result))
+	if (!audit_wants(fs->audit, AUDIT_COMMIT, result) && !events_on(fs))
 		return;
 	if (result == 0 && ino->rec) {
 		retention_format_until(ino->rec->until_s, until);
@@ -97,7 +98,9 @@ void trail_commit_locked(struct wormfs *fs, struct inode *ino, const char *path,
 	} else {
 		snprintf(detail, sizeof(detail), "%s: not locked", reason);
 	}
-	(void)put_file_locked(fs, ino, path, &entry, false);
+	events_trail(fs, ino, AUDIT_COMMIT, result, detail);
+	if (audit_wants(fs->audit, AUDIT_COMMIT, result))
+		(void)put_file_locked(fs, ino, path, &entry, false);
 }
 
 void trail_refused_locked(struct wormfs *fs, struct inode *ino, enum guard_op op, const char *why, int result)
@@ -106,6 +109,7 @@ void trail_refused_locked(struct wormfs *fs, struct inode *ino, enum guard_op op
 	struct audit_entry entry = { .event = denials[op], .result = result, .detail = detail, .file = ino->nodeid, .op = op,
 				     .repeats = true };
 
+	events_refused(fs, ino, op, why, result);
 	if (!audit_wants(fs->audit, entry.event, result) ||
 	    audit_is_repeat(fs->audit, actor_get().uid, entry.file, entry.event, entry.op))
 		return;
@@ -119,12 +123,14 @@ void trail_file_locked(struct wormfs *fs, struct inode *ino, enum audit_event ev
 	struct audit_entry entry = { .event = event, .result = result, .detail = detail };
 	va_list ap;
 
-	if (!audit_wants(fs->audit, event, result))
+	if (!audit_wants(fs->audit, event, result) && !events_on(fs))
 		return;
 	va_start(ap, format);
 	vsnprintf(detail, sizeof(detail), format, ap);
 	va_end(ap);
-	(void)put_file_locked(fs, ino, NULL, &entry, false);
+	events_trail(fs, ino, event, result, detail);
+	if (audit_wants(fs->audit, event, result))
+		(void)put_file_locked(fs, ino, NULL, &entry, false);
 }
 
 void trail_push(struct wormfs *fs, const struct file_key *key, const char *path, const char *error, const char *format, ...)
@@ -151,11 +157,14 @@ int trail_before_locked(struct wormfs *fs, struct inode *ino, enum audit_event e
 	char detail[DETAIL_BYTES];
 	struct audit_entry entry = { .event = event, .detail = detail };
 	va_list ap;
+	int r;
 
 	va_start(ap, format);
 	vsnprintf(detail, sizeof(detail), format, ap);
 	va_end(ap);
-	return put_file_locked(fs, ino, NULL, &entry, true);
+	r = put_file_locked(fs, ino, NULL, &entry, true);
+	events_trail(fs, ino, event, r, detail);
+	return r;
 }
 
 void trail_note(struct wormfs *fs, enum audit_event event, int result, const char *format, ...)
@@ -164,12 +173,15 @@ void trail_note(struct wormfs *fs, enum audit_event event, int result, const cha
 	struct audit_entry entry = { .event = event, .result = result, .detail = detail };
 	va_list ap;
 
-	if (!audit_wants(fs->audit, event, result))
+	if (!audit_wants(fs->audit, event, result) && !events_on(fs))
 		return;
-	fill_actor(&entry, comm);
 	va_start(ap, format);
 	vsnprintf(detail, sizeof(detail), format, ap);
 	va_end(ap);
+	events_trail(fs, NULL, event, result, detail);
+	if (!audit_wants(fs->audit, event, result))
+		return;
+	fill_actor(&entry, comm);
 	audit_put(fs->audit, &entry);
 }
 
@@ -178,12 +190,15 @@ int trail_before(struct wormfs *fs, enum audit_event event, const char *format, 
 	char detail[PATH_MAX], comm[ACTOR_COMM_BYTES];
 	struct audit_entry entry = { .event = event, .detail = detail };
 	va_list ap;
+	int r;
 
 	fill_actor(&entry, comm);
 	va_start(ap, format);
 	vsnprintf(detail, sizeof(detail), format, ap);
 	va_end(ap);
-	return audit_put_sync(fs->audit, &entry);
+	r = audit_put_sync(fs->audit, &entry);
+	events_trail(fs, NULL, event, r, detail);
+	return r;
 }
 
 void trail_mounted(struct wormfs *fs)
@@ -381,6 +396,8 @@ void trail_close(struct wormfs *fs, bool mounted)
 {
 	struct audit_status status;
 
+	if (mounted && !fs->audit)
+		events_trail(fs, NULL, AUDIT_UNMOUNT, 0, fs->share);
 	if (!fs->trail)
 		return;
 	if (fs->audit) {

@@ -37,6 +37,7 @@ struct role;
 struct digest;
 struct push;
 struct tier;
+struct events;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
 struct lower_features {
@@ -91,6 +92,7 @@ struct wormfs {
 	struct control *control;
 	struct audit *audit;	/* NULL: switched off */
 	struct trail *trail;
+	struct events *events;	/* NULL: switched off */
 	struct timekeeper *timekeeper;
 	struct hold_orders *holds;
 	struct role *hold_role, *approve;

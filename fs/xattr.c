@@ -9,6 +9,7 @@
 #include "fs/append.h"
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
 #include "fs/refusal.h"
@@ -134,6 +135,8 @@ static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, co
 		r = fd;
 	}
 	pthread_mutex_unlock(&ino->lock);
+	events_note(fs, .type = strncmp(name, "system.posix_acl", 16) == 0 ? EVENT_ACL_SET : value ? EVENT_XATTR_SET : EVENT_XATTR_REMOVED,
+		    .result = r, .ino = ino, .detail = name);
 	return r;
 }
 

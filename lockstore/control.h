@@ -81,6 +81,8 @@
  *    "ledger":{"state":"ok|behind|failing|readonly","queued":N,"written":N,"dropped":N,"error":text|null},
  *    "audit":{"state":"ok|failing|off"; unless off: "seq":N (of the last line),"written":N,"queued":N,"lost":N,"repeats":N,
  *             "bytes":N,"error":text|null},
+ *    "events":{"state":"ok|failing|off"; unless off: "strict":bool,"noted":N,"dropped":N,"oldest":N,"next":N,"bytes":N,"error":text|null,
+ *             "sinks":[{"name","seq" (its next),"sent","dropped","missed","error":text|null},...]},
  *    "clock_state":{"state":"ok|skewed|movable","system":RFC3339,"behind":N (seconds that the system's date is ahead of
  *             "now"),"budget":N|null (seconds it may still be believed),"synchronised":bool (says the kernel)},
  *    "inodes":N,"descriptors":{"open":N,"limit":N},"writers":N,"closing":N,

@@ -86,12 +86,12 @@ struct file {
 	int64_t pin_wanted_ns;		/* pinned for so long when the recall is done */
 };
 
-enum event_type { EVENT_JOB, EVENT_FILE_ARCHIVE, EVENT_FILE_RELEASE, EVENT_CALL, EVENT_LOOK, EVENT_FLAG, EVENT_REPLICA };
+enum due_type { DUE_JOB, DUE_FILE_ARCHIVE, DUE_FILE_RELEASE, DUE_CALL, DUE_LOOK, DUE_FLAG, DUE_REPLICA };
 
-struct event {
+struct due {
 	int64_t due_ns;
 	uint64_t order;
-	enum event_type type;
+	enum due_type type;
 	uint64_t serial;		/* of what it is for: job, file.event, call */
 	uint64_t file;
 };
@@ -134,7 +134,7 @@ struct archive {
 	int64_t cursor_ns;		/* the moment that the robot works at */
 	bool robot_idle;		/* nothing is due */
 	uint64_t handled;		/* events, ever */
-	struct event *heap;
+	struct due *heap;
 	size_t nheap, heap_room;
 	uint64_t next_serial;
 
@@ -164,7 +164,7 @@ struct archive {
 	size_t ndrops, drops_room;
 	uint64_t drops_asked, drops_done;
 	bool dispatch_wanted;
-	bool look_planned;		/* an EVENT_LOOK is on its way */
+	bool look_planned;		/* an DUE_LOOK is on its way */
 };
 
 /* ---- archive.c ---- */
@@ -236,11 +236,11 @@ int replica_chmod(struct archive *a, const char *path, bool flagged);
 /* ---- clock.c ---- */
 
 int64_t clock_now_locked(struct archive *a);
-uint64_t clock_add_locked(struct archive *a, int64_t due_ns, enum event_type type, uint64_t serial, uint64_t file);
+uint64_t clock_add_locked(struct archive *a, int64_t due_ns, enum due_type type, uint64_t serial, uint64_t file);
 void clock_init(struct archive *a);
 int clock_parse(const char *text, enum archive_clock_mode *ret_mode, double *ret_rate);
 /* Waits until something is due and takes it; false: there is other work, or the end. */
-bool clock_next_locked(struct archive *a, struct event *ret);
+bool clock_next_locked(struct archive *a, struct due *ret);
 int64_t real_now_ns(void);	/* CLOCK_MONOTONIC */
 int64_t clock_after(int64_t now_ns, int64_t delay_ns);	/* sum that does not overflow */
 uint64_t serial_locked(struct archive *a);

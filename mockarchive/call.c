@@ -210,7 +210,7 @@ static int offline_locked(struct call *c, struct file *f)
 			return -s->read_errno;
 		if (!c->serial) {
 			c->serial = serial_locked(a);
-			clock_add_locked(a, f->patience_ns, EVENT_CALL, c->serial, 0);
+			clock_add_locked(a, f->patience_ns, DUE_CALL, c->serial, 0);
 		}
 	}
 	c->waits = WAITS_FILE;
@@ -268,7 +268,7 @@ static int decide_locked(struct call *c)
 	if (c->delay_ns > 0 && c->waits != WAITS_TIME) {
 		c->waits = WAITS_TIME;
 		c->serial = serial_locked(a);
-		clock_add_locked(a, clock_after(clock_now_locked(a), c->delay_ns), EVENT_CALL, c->serial, 0);
+		clock_add_locked(a, clock_after(clock_now_locked(a), c->delay_ns), DUE_CALL, c->serial, 0);
 	}
 	if (c->waits == WAITS_TIME) {
 		if (!c->timed_out)

@@ -79,23 +79,23 @@ int clock_parse(const char *text, enum archive_clock_mode *ret_mode, double *ret
 
 /* ---- the heap ---- */
 
-static bool is_before(const struct event *x, const struct event *y)
+static bool is_before(const struct due *x, const struct due *y)
 {
 	return x->due_ns != y->due_ns ? x->due_ns < y->due_ns : x->order < y->order;
 }
 
-static void swap(struct event *x, struct event *y)
+static void swap(struct due *x, struct due *y)
 {
-	struct event t = *x;
+	struct due t = *x;
 
 	*x = *y;
 	*y = t;
 }
 
-uint64_t clock_add_locked(struct archive *a, int64_t due_ns, enum event_type type, uint64_t serial, uint64_t file)
+uint64_t clock_add_locked(struct archive *a, int64_t due_ns, enum due_type type, uint64_t serial, uint64_t file)
 {
 	size_t i = a->nheap;
-	struct event *grown;
+	struct due *grown;
 
 	if (a->nheap == a->heap_room) {
 		size_t room = a->heap_room ? a->heap_room * 2 : 256;
@@ -106,7 +106,7 @@ uint64_t clock_add_locked(struct archive *a, int64_t due_ns, enum event_type typ
 		a->heap = grown;
 		a->heap_room = room;
 	}
-	a->heap[i] = (struct event){ .due_ns = due_ns, .order = serial_locked(a), .type = type, .serial = serial, .file = file };
+	a->heap[i] = (struct due){ .due_ns = due_ns, .order = serial_locked(a), .type = type, .serial = serial, .file = file };
 	a->nheap++;
 	while (i > 0 && is_before(&a->heap[i], &a->heap[(i - 1) / 2])) {
 		swap(&a->heap[i], &a->heap[(i - 1) / 2]);
@@ -123,10 +123,10 @@ void clock_look_later_locked(struct archive *a)
 	if (a->look_planned)
 		return;
 	a->look_planned = true;
-	clock_add_locked(a, clock_after(clock_now_locked(a), LOOK_AGAIN_NS), EVENT_LOOK, 0, 0);
+	clock_add_locked(a, clock_after(clock_now_locked(a), LOOK_AGAIN_NS), DUE_LOOK, 0, 0);
 }
 
-static void pop_locked(struct archive *a, struct event *ret)
+static void pop_locked(struct archive *a, struct due *ret)
 {
 	size_t i = 0, child;
 
@@ -142,7 +142,7 @@ static void pop_locked(struct archive *a, struct event *ret)
 	}
 }
 
-bool clock_next_locked(struct archive *a, struct event *ret)
+bool clock_next_locked(struct archive *a, struct due *ret)
 {
 	bool manual = a->clock_mode == ARCHIVE_CLOCK_MANUAL;
 	int64_t limit = manual ? a->goal_ns : flowing_locked(a), wait_ns;
@@ -279,13 +279,13 @@ static int64_t next_work_locked(struct archive *a)
 	int64_t next = ARCHIVE_NEVER;
 
 	for (size_t i = 0; i < a->nheap; i++) {
-		const struct event *e = &a->heap[i];
+		const struct due *e = &a->heap[i];
 		const struct file *f = e->file ? file_find_locked(a, e->file) : NULL;
-		bool live = e->type == EVENT_CALL || e->type == EVENT_FLAG || e->type == EVENT_REPLICA ||
-			    (e->type == EVENT_JOB && f && f->job && f->job->serial == e->serial) ||
-			    (e->type == EVENT_FILE_ARCHIVE && f && f->event == e->serial) ||
+		bool live = e->type == DUE_CALL || e->type == DUE_FLAG || e->type == DUE_REPLICA ||
+			    (e->type == DUE_JOB && f && f->job && f->job->serial == e->serial) ||
+			    (e->type == DUE_FILE_ARCHIVE && f && f->event == e->serial) ||
 			    /* A release after archiving is work, one that ends a stay after a recall is not. */
-			    (e->type == EVENT_FILE_RELEASE && f && f->event == e->serial && f->recalled_ns <= f->archived_ns && !file_is_pinned_locked(a, f));
+			    (e->type == DUE_FILE_RELEASE && f && f->event == e->serial && f->recalled_ns <= f->archived_ns && !file_is_pinned_locked(a, f));
 
 		if (live && e->due_ns < next)
 			next = e->due_ns;

@@ -116,7 +116,7 @@ void finish_archive_locked(struct archive *a, struct job *j)
 		file_set_state_locked(a, f, ARCHIVE_DUAL);
 		if (late)
 			clock_add_locked(a, clock_after(a->cursor_ns, a->set.replica_delay_ns + (replica.did & FAULT_DO_DELAY ? replica.delay_ns : 0)),
-					 EVENT_REPLICA, version, f->id);
+					 DUE_REPLICA, version, f->id);
 		robot_plan_release_locked(a, f);
 		release_relieve_locked(a);
 	}
@@ -211,7 +211,7 @@ void finish_recall_locked(struct archive *a, struct job *j)
 	job_ask_locked(a, f, FAULT_EVICT, FAULT_DO_EVICT | FAULT_DO_DELAY, FAULT_COPY_FINAL, &evict);
 	if (evict.did & FAULT_DO_EVICT) {
 		f->evict_early = true;
-		release_plan_event_locked(a, f, EVENT_FILE_RELEASE, clock_after(a->cursor_ns, evict.did & FAULT_DO_DELAY ? evict.delay_ns : 0));
+		release_plan_event_locked(a, f, DUE_FILE_RELEASE, clock_after(a->cursor_ns, evict.did & FAULT_DO_DELAY ? evict.delay_ns : 0));
 	} else {
 		robot_plan_release_locked(a, f);
 	}

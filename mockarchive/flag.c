@@ -84,7 +84,7 @@ void flag_set_locked(struct archive *a, struct file *f, int copy, bool on)
 	if (f->flagging[copy].what == (on ? FAULT_FLAG_NEVER_SET : FAULT_FLAG_NEVER_CLEARED))
 		return;
 	if (f->flagging[copy].delay_ns > 0)
-		clock_add_locked(a, clock_after(a->cursor_ns, f->flagging[copy].delay_ns), EVENT_FLAG, copy | (on ? 2 : 0), f->id);
+		clock_add_locked(a, clock_after(a->cursor_ns, f->flagging[copy].delay_ns), DUE_FLAG, copy | (on ? 2 : 0), f->id);
 	else
 		flag_now_locked(a, f, copy, on);
 }

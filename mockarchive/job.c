@@ -111,7 +111,7 @@ void job_phase_locked(struct archive *a, struct job *j, int phase, int64_t takes
 	j->phase = phase;
 	j->serial = serial_locked(a);
 	j->due_ns = clock_after(a->cursor_ns, takes_ns);
-	clock_add_locked(a, j->due_ns, EVENT_JOB, j->serial, j->file->id);
+	clock_add_locked(a, j->due_ns, DUE_JOB, j->serial, j->file->id);
 }
 
 /* True: a fault holds or ends it. */

@@ -150,7 +150,7 @@ int robot_release_locked(struct archive *a, struct file *f, bool force)
 	return r;
 }
 
-void release_plan_event_locked(struct archive *a, struct file *f, enum event_type type, int64_t due_ns)
+void release_plan_event_locked(struct archive *a, struct file *f, enum due_type type, int64_t due_ns)
 {
 	f->event = serial_locked(a);
 	clock_add_locked(a, due_ns, type, f->event, f->id);
@@ -159,9 +159,9 @@ void release_plan_event_locked(struct archive *a, struct file *f, enum event_typ
 void robot_plan_release_locked(struct archive *a, struct file *f)
 {
 	if (f->base == ARCHIVE_DUAL && a->set.release_when == RELEASE_ARCHIVED && f->recalled_ns <= f->archived_ns)
-		release_plan_event_locked(a, f, EVENT_FILE_RELEASE, clock_after(a->cursor_ns, a->set.release_delay_ns));
+		release_plan_event_locked(a, f, DUE_FILE_RELEASE, clock_after(a->cursor_ns, a->set.release_delay_ns));
 	else if (f->base == ARCHIVE_DUAL && a->set.keep_ns > 0 && f->recalled_ns > f->archived_ns)
-		release_plan_event_locked(a, f, EVENT_FILE_RELEASE, clock_after(a->cursor_ns, a->set.keep_ns));
+		release_plan_event_locked(a, f, DUE_FILE_RELEASE, clock_after(a->cursor_ns, a->set.keep_ns));
 }
 
 static int64_t last_use_ns(const struct file *f)
@@ -192,7 +192,7 @@ void release_relieve_locked(struct archive *a)
 		oldest->evict_early = true;
 		planned += oldest->size_bytes;
 		a->count.evicted++;
-		release_plan_event_locked(a, oldest, EVENT_FILE_RELEASE, a->cursor_ns);
+		release_plan_event_locked(a, oldest, DUE_FILE_RELEASE, a->cursor_ns);
 	}
 }
 
@@ -201,13 +201,13 @@ void release_due_locked(struct archive *a, struct file *f)
 	int r;
 
 	if (!f->evict_early && file_is_pinned_locked(a, f)) {
-		release_plan_event_locked(a, f, EVENT_FILE_RELEASE, f->pin_until_ns);
+		release_plan_event_locked(a, f, DUE_FILE_RELEASE, f->pin_until_ns);
 		return;
 	}
 	r = robot_release_locked(a, f, f->evict_early);
 	f->evict_early = false;
 	if (r == -EBUSY && f->base == ARCHIVE_DUAL && !f->gone)
-		release_plan_event_locked(a, f, EVENT_FILE_RELEASE, clock_after(a->cursor_ns, RELEASE_AGAIN_NS));
+		release_plan_event_locked(a, f, DUE_FILE_RELEASE, clock_after(a->cursor_ns, RELEASE_AGAIN_NS));
 	else if (r < 0 && r != -ENODATA && r != -EPERM)
 		history_note(a, ARCHIVE_EVENT_REQUEST, f->id, f->path, r, "release failed");
 }

@@ -69,15 +69,15 @@ static void job_due_locked(struct archive *a, struct file *f)
 	}
 }
 
-static void handle_locked(struct archive *a, const struct event *e)
+static void handle_locked(struct archive *a, const struct due *e)
 {
 	struct file *f = e->file ? file_find_locked(a, e->file) : NULL;
 
-	if (e->type == EVENT_CALL) {
+	if (e->type == DUE_CALL) {
 		call_due_locked(a, e->serial);
 		return;
 	}
-	if (e->type == EVENT_LOOK) {
+	if (e->type == DUE_LOOK) {
 		a->look_planned = false;
 		robot_look_again_locked(a);
 		call_look_again_locked(a);
@@ -87,24 +87,24 @@ static void handle_locked(struct archive *a, const struct event *e)
 		return;
 	file_ref_locked(f);
 	switch (e->type) {
-	case EVENT_JOB:
+	case DUE_JOB:
 		if (f->job && f->job->serial == e->serial)
 			job_due_locked(a, f);
 		break;
-	case EVENT_FILE_ARCHIVE:
+	case DUE_FILE_ARCHIVE:
 		if (f->event == e->serial)
 			(void)robot_archive_locked(a, f);	/* its state says what came of it */
 		break;
-	case EVENT_FILE_RELEASE:
+	case DUE_FILE_RELEASE:
 		if (f->event == e->serial)
 			release_due_locked(a, f);
 		break;
-	case EVENT_FLAG:
+	case DUE_FLAG:
 		/* Its job is long over: only when nothing else has come since. */
 		if (!(e->serial & 2) || f->base == ARCHIVE_DUAL || f->offline)
 			flag_now_locked(a, f, e->serial & 1, e->serial & 2);
 		break;
-	case EVENT_REPLICA:
+	case DUE_REPLICA:
 		finish_replica_locked(a, f, e->serial);
 		break;
 	default:
@@ -116,7 +116,7 @@ static void handle_locked(struct archive *a, const struct event *e)
 static void *robot_thread(void *arg)
 {
 	struct archive *a = arg;
-	struct event e;
+	struct due e;
 
 	pthread_mutex_lock(&a->lock);
 	while (!a->stopping) {

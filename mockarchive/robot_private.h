@@ -19,7 +19,7 @@ void flag_set_locked(struct archive *a, struct file *f, int copy, bool on);
 /* ---- release.c ---- */
 
 void *release_dropper_thread(void *arg);
-void release_plan_event_locked(struct archive *a, struct file *f, enum event_type type, int64_t due_ns);
+void release_plan_event_locked(struct archive *a, struct file *f, enum due_type type, int64_t due_ns);
 void release_relieve_locked(struct archive *a);
 void release_due_locked(struct archive *a, struct file *f);
 

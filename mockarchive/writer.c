@@ -13,7 +13,7 @@ void robot_closed_locked(struct archive *a, struct file *f)
 	if (f->size_bytes == 0 || a->set.archive_when != WHEN_CLOSE || f->gone)
 		return;
 	if (a->set.archive_idle_ns > 0)
-		release_plan_event_locked(a, f, EVENT_FILE_ARCHIVE, clock_after(clock_now_locked(a), a->set.archive_idle_ns));
+		release_plan_event_locked(a, f, DUE_FILE_ARCHIVE, clock_after(clock_now_locked(a), a->set.archive_idle_ns));
 	else
 		(void)robot_archive_locked(a, f);	/* its state says what came of it */
 }

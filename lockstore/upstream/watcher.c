@@ -118,7 +118,7 @@ static void stream_down(struct watcher *w, const struct upstream_reply *reply)
 	int64_t now = watcher_now_ms(), ms;
 	char why[WATCHER_REASON_BYTES];
 
-	event_stream_close(w->stream);
+	notify_stream_close(w->stream);
 	w->stream = NULL;
 	if (w->stream_up && now - w->up_since_ms > WATCHER_RECONNECT_MAX_MS)
 		w->connect_tries = 0;	/* it was good for a while: this is news */
@@ -145,7 +145,7 @@ static void connect_stream(struct watcher *w)
 	if (r == 0)
 		r = endpoint_ref(w->config->directory, "", &ref);
 	if (r == 0)
-		r = event_stream_open(w->config->qumulo, &w->config->endpoint, token, ref, w->config->recursive, &w->stream);
+		r = notify_stream_open(w->config->qumulo, &w->config->endpoint, token, ref, w->config->recursive, &w->stream);
 	free(ref);
 	if (r < 0) {
 		if (r != -EACCES)
@@ -169,7 +169,7 @@ static void tend_stream(struct watcher *w)
 		if (!w->stream)
 			return;
 	}
-	if (!w->stream_up && event_stream_is_up(w->stream)) {
+	if (!w->stream_up && notify_stream_is_up(w->stream)) {
 		w->stream_up = w->was_up = true;
 		w->up_since_ms = watcher_now_ms();
 		w->scan_wanted = true;	/* from here on nothing is missed: what was is looked for now */
@@ -179,11 +179,11 @@ static void tend_stream(struct watcher *w)
 		}
 		watcher_tell(w, (struct watcher_news){ .event = WATCHER_UP });
 	}
-	while (w->end == 0 && event_stream_take(w->stream, &kind, &path)) {
+	while (w->end == 0 && notify_stream_take(w->stream, &kind, &path)) {
 		take_event(w, kind, path);
 		free(path);
 	}
-	if (w->end == 0 && event_stream_is_over(w->stream, &reply)) {
+	if (w->end == 0 && notify_stream_is_over(w->stream, &reply)) {
 		stream_down(w, &reply);
 		upstream_reply_fini(&reply);
 	}
@@ -251,7 +251,7 @@ int watcher_run(const struct watcher_config *config, struct watcher_totals *ret_
 	w.paused_ms = INT64_MAX;
 	while ((w.busy || w.page_busy) && qumulo_run(config->qumulo, TICK_MS) == 0)
 		;
-	event_stream_close(w.stream);
+	notify_stream_close(w.stream);
 	w.totals.waiting += w.files ? settling_count(w.files) : 0;
 	*ret_totals = w.totals;
 	walk_close(w.walk);

@@ -3,7 +3,7 @@
 #define WORMFS_UPSTREAM_WATCHER_PRIVATE_H
 
 #include "lockstore/staging.h"
-#include "lockstore/upstream/event_stream.h"
+#include "lockstore/upstream/notify_stream.h"
 #include "lockstore/upstream/settling.h"
 #include "lockstore/upstream/walk.h"
 #include "lockstore/upstream/watcher.h"
@@ -22,7 +22,7 @@ struct watcher {
 	unsigned busy;
 	struct watcher_totals totals;
 	/* the stream */
-	struct event_stream *stream;
+	struct notify_stream *stream;
 	bool stream_up, was_up;
 	int64_t connect_ms, up_since_ms;
 	unsigned connect_tries;

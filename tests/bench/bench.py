@@ -82,6 +82,7 @@ CONTENDERS = [
     wormfs("wormfs-dev", "through /dev/fuse", ["io_uring=no"], locks=True),
     wormfs("wormfs-nopt", "no kernel passthrough", ["passthrough=no"], locks=True, uring=True),
     wormfs("wormfs-plain", "locks nothing", ["commit=never"], uring=True),
+    wormfs("wormfs-events", "tells every event to a file", ["events=json:{state}/events.jsonl"], locks=True, uring=True),
     # bindfs and passthrough_hp add default_permissions (and, as root, bindfs allow_other) themselves.
     Contender("bindfs", "defaults, and big_writes: else libfuse 2 writes pages one by one",
               ["bindfs", "-f", "-o", "big_writes", "{base}", "{mnt}"]),
@@ -582,6 +583,10 @@ def print_goals(result):
                              as_ratio(cpu_ratio(phases[p], contender, reference)),
                              "-" if r is None else "met" if r >= least else "NOT MET"])
         for p, cells in phases.items():
+            told = ratio(cells, "wormfs-events", "wormfs") if "wormfs-events" in cells and "wormfs" in cells else None
+            if told is not None:
+                rows.append(["with events", p, "wormfs-events", "wormfs", f"{AHEAD:.2f}", as_ratio(told),
+                             as_ratio(cpu_ratio(cells, "wormfs-events", "wormfs")), "met" if told >= AHEAD else "NOT MET"])
             against = {n: ratio(cells, "wormfs", n) for n in PEERS if n in cells}
             against = {n: r for n, r in against.items() if r is not None}
             if against:
@@ -831,6 +836,18 @@ def print_policy(rows):
               f"99 % within {row['p99_ns'] / 1000:.1f} us, read in {row['load_ms']:.0f} ms (goal: median below 10 us)")
 
 
+def event_bench(work):
+    """Events a second from two threads through queue, ring and a file of JSON lines."""
+    run = subprocess.run([BUILD / "tests" / "eventbench", work], stdout=subprocess.PIPE, text=True, check=False)
+    return json.loads(run.stdout) if run.returncode == 0 else {}
+
+
+def print_events(rows):
+    for name, row in rows.items():
+        print(f"events: {row['events']} {name.replace('_', ' ')} through one sink of JSON lines: {row['events_per_s']:.0f} a second, "
+              f"{row['dropped']} dropped (goal: 200,000 a second, none dropped)")
+
+
 def main():
     args = arguments()
     if args.list:
@@ -848,6 +865,7 @@ def main():
         if args.goals:
             print_goals(result)
         print_policy(result.get("policy", []))
+        print_events(result.get("events", {}))
         return 0
     if os.geteuid() != 0:
         raise SystemExit("bench: needs root: it mounts, and drops the kernel's caches")
@@ -889,6 +907,7 @@ def main():
             result = {"trips": trips(bench, work, 500)}
         else:
             result = {"results": summary(bench.run(steps, reps), asked)}
+        result["events"] = event_bench(work)
     about["load_after"] = os.getloadavg()[0]
     result.update({
         "machine": about,
@@ -919,6 +938,7 @@ def main():
     for f in bench.failures:
         print(f"FAILED  {f['base']} {f['contender']}: {f['why']}")
     print_policy(result["policy"])
+    print_events(result["events"])
     print(f"\nwritten to {out}")
     return 1 if bench.failures else 0
 

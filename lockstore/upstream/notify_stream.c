@@ -1,4 +1,4 @@
-#include "lockstore/upstream/event_stream.h"
+#include "lockstore/upstream/notify_stream.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -18,7 +18,7 @@ struct event {
 	char *path;
 };
 
-struct event_stream {
+struct notify_stream {
 	struct qumulo *qumulo;
 	CURL *easy;			/* the thread's */
 	struct curl_slist *headers;
@@ -33,7 +33,7 @@ struct event_stream {
 
 	pthread_mutex_t lock;		/* guards what follows */
 	pthread_cond_t room;
-	struct event queue[EVENT_STREAM_QUEUE];
+	struct event queue[NOTIFY_STREAM_QUEUE];
 	unsigned first, count;
 	bool up, over;
 	CURLcode code;
@@ -52,14 +52,14 @@ static time_t now_s(void)
 
 static int on_event(void *arg, const struct notify_event *event)
 {
-	struct event_stream *s = arg;
+	struct notify_stream *s = arg;
 	char *path = strdup(event->path);
 	int r = 0;
 
 	if (!path)
 		return -ENOMEM;
 	pthread_mutex_lock(&s->lock);
-	while (s->count == EVENT_STREAM_QUEUE && !atomic_load(&s->stop)) {
+	while (s->count == NOTIFY_STREAM_QUEUE && !atomic_load(&s->stop)) {
 		qumulo_wake(s->qumulo);
 		pthread_cond_wait(&s->room, &s->lock);
 	}
@@ -67,7 +67,7 @@ static int on_event(void *arg, const struct notify_event *event)
 		free(path);
 		r = -ECANCELED;
 	} else {
-		s->queue[(s->first + s->count++) % EVENT_STREAM_QUEUE] = (struct event){ event->kind, path };
+		s->queue[(s->first + s->count++) % NOTIFY_STREAM_QUEUE] = (struct event){ event->kind, path };
 	}
 	pthread_mutex_unlock(&s->lock);
 	return r;
@@ -75,7 +75,7 @@ static int on_event(void *arg, const struct notify_event *event)
 
 static size_t on_bytes(char *bytes, size_t size, size_t n, void *arg)
 {
-	struct event_stream *s = arg;
+	struct notify_stream *s = arg;
 	size_t len = size * n;
 	long status = 0;
 
@@ -101,14 +101,14 @@ static size_t on_bytes(char *bytes, size_t size, size_t n, void *arg)
 /* Asked once a second, whatever happens. */
 static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
 {
-	struct event_stream *s = arg;
+	struct notify_stream *s = arg;
 
-	return atomic_load(&s->stop) || now_s() - s->heard > EVENT_STREAM_SILENCE_S;
+	return atomic_load(&s->stop) || now_s() - s->heard > NOTIFY_STREAM_SILENCE_S;
 }
 
 static void *run(void *arg)
 {
-	struct event_stream *s = arg;
+	struct notify_stream *s = arg;
 	long status = 0;
 	CURLcode code;
 
@@ -126,7 +126,7 @@ static void *run(void *arg)
 
 /* ---- its owner ---- */
 
-static void release(struct event_stream *s)
+static void release(struct notify_stream *s)
 {
 	for (struct curl_slist *h = s->headers; h; h = h->next)
 		OPENSSL_cleanse(h->data, strlen(h->data));	/* the token is among them */
@@ -134,7 +134,7 @@ static void release(struct event_stream *s)
 	if (s->easy)
 		curl_easy_cleanup(s->easy);
 	for (; s->count; s->count--, s->first++)
-		free(s->queue[s->first % EVENT_STREAM_QUEUE].path);
+		free(s->queue[s->first % NOTIFY_STREAM_QUEUE].path);
 	notify_close(s->notify);
 	pthread_cond_destroy(&s->room);
 	pthread_mutex_destroy(&s->lock);
@@ -143,7 +143,7 @@ static void release(struct event_stream *s)
 	free(s);
 }
 
-static int prepare(struct event_stream *s, const struct endpoint *endpoint, const char *token, const char *ref, bool recursive)
+static int prepare(struct notify_stream *s, const struct endpoint *endpoint, const char *token, const char *ref, bool recursive)
 {
 	char *bearer = NULL;
 
@@ -172,10 +172,10 @@ static int prepare(struct event_stream *s, const struct endpoint *endpoint, cons
 	return 0;
 }
 
-int event_stream_open(struct qumulo *qumulo, const struct endpoint *endpoint, const char *token, const char *ref, bool recursive,
-		      struct event_stream **ret_stream)
+int notify_stream_open(struct qumulo *qumulo, const struct endpoint *endpoint, const char *token, const char *ref, bool recursive,
+		      struct notify_stream **ret_stream)
 {
-	struct event_stream *s = calloc(1, sizeof(*s));
+	struct notify_stream *s = calloc(1, sizeof(*s));
 	sigset_t all, before;
 	int r;
 
@@ -200,7 +200,7 @@ int event_stream_open(struct qumulo *qumulo, const struct endpoint *endpoint, co
 	return 0;
 }
 
-void event_stream_close(struct event_stream *s)
+void notify_stream_close(struct notify_stream *s)
 {
 	if (!s)
 		return;
@@ -212,7 +212,7 @@ void event_stream_close(struct event_stream *s)
 	release(s);
 }
 
-bool event_stream_take(struct event_stream *s, enum notify_kind *ret_kind, char **ret_path)
+bool notify_stream_take(struct notify_stream *s, enum notify_kind *ret_kind, char **ret_path)
 {
 	bool there;
 
@@ -221,7 +221,7 @@ bool event_stream_take(struct event_stream *s, enum notify_kind *ret_kind, char 
 	if (there) {
 		*ret_kind = s->queue[s->first].kind;
 		*ret_path = s->queue[s->first].path;
-		s->first = (s->first + 1) % EVENT_STREAM_QUEUE;
+		s->first = (s->first + 1) % NOTIFY_STREAM_QUEUE;
 		s->count--;
 		pthread_cond_signal(&s->room);
 	}
@@ -229,7 +229,7 @@ bool event_stream_take(struct event_stream *s, enum notify_kind *ret_kind, char 
 	return there;
 }
 
-bool event_stream_is_up(struct event_stream *s)
+bool notify_stream_is_up(struct notify_stream *s)
 {
 	bool up;
 
@@ -239,7 +239,7 @@ bool event_stream_is_up(struct event_stream *s)
 	return up;
 }
 
-bool event_stream_is_over(struct event_stream *s, struct upstream_reply *ret_reply)
+bool notify_stream_is_over(struct notify_stream *s, struct upstream_reply *ret_reply)
 {
 	bool over;
 

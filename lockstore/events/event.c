@@ -1,0 +1,237 @@
+/* The compact form: type, flags, which fields, the time, then those fields in the order of their bits. */
+#include "lockstore/events/event.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define FIXED_BYTES 16
+
+static const struct {
+	const char *name;
+	int beegfs7, beegfs8;	/* -1: BeeGFS has none */
+} types[EVENT_TYPES] = {
+	[EVENT_FLUSH] = { "Flush", 0, 1 },
+	[EVENT_TRUNCATE] = { "Truncate", 1, 2 },
+	[EVENT_SETATTR] = { "SetAttr", 2, 3 },
+	[EVENT_CLOSE_WRITE] = { "CloseAfterWrite", 3, 4 },
+	[EVENT_CREATE] = { "Create", 4, 5 },
+	[EVENT_MKDIR] = { "MKdir", 5, 6 },
+	[EVENT_MKNOD] = { "MKnod", 6, 7 },
+	[EVENT_SYMLINK] = { "Symlink", 7, 8 },
+	[EVENT_RMDIR] = { "RMdir", 8, 9 },
+	[EVENT_UNLINK] = { "Unlink", 9, 10 },
+	[EVENT_HARDLINK] = { "Hardlink", 10, 11 },
+	[EVENT_RENAME] = { "Rename", 11, 12 },
+	[EVENT_OPEN_READ] = { "OpenRead", 12, 13 },
+	[EVENT_OPEN_WRITE] = { "OpenWrite", -1, 14 },
+	[EVENT_OPEN_READ_WRITE] = { "OpenReadWrite", -1, 15 },
+	[EVENT_LAST_WRITER_CLOSED] = { "LastWriterClosed", 3, 16 },
+	[EVENT_OPEN_BLOCKED] = { "OpenBlocked", -1, 17 },
+	[EVENT_WRITE] = { "Write", -1, -1 },
+	[EVENT_ALLOCATE] = { "Allocate", -1, -1 },
+	[EVENT_XATTR_SET] = { "XattrSet", 2, 3 },
+	[EVENT_XATTR_REMOVED] = { "XattrRemoved", 2, 3 },
+	[EVENT_ACL_SET] = { "AclSet", 2, 3 },
+	[EVENT_COMMITTED] = { "Committed", -1, -1 },
+	[EVENT_RETENTION_EXTENDED] = { "RetentionExtended", -1, -1 },
+	[EVENT_RETENTION_SHORTENED] = { "RetentionShortened", -1, -1 },
+	[EVENT_HOLD_PLACED] = { "HoldPlaced", -1, -1 },
+	[EVENT_HOLD_RELEASED] = { "HoldReleased", -1, -1 },
+	[EVENT_DELETED_EXPIRED] = { "DeletedExpired", -1, -1 },
+	[EVENT_DELETED_PRIVILEGED] = { "DeletedPrivileged", -1, -1 },
+	[EVENT_TAMPER] = { "Tamper", -1, -1 },
+	[EVENT_APPEND_ONLY] = { "AppendOnly", -1, -1 },
+	[EVENT_MOUNT] = { "Mount", -1, -1 },
+	[EVENT_UNMOUNT] = { "Unmount", -1, -1 },
+	[EVENT_CLOCK] = { "Clock", -1, -1 },
+	[EVENT_POLICY_CHANGED] = { "PolicyChanged", -1, -1 },
+	[EVENT_VERIFIED] = { "Verified", -1, -1 },
+	[EVENT_LEDGER] = { "Ledger", -1, -1 },
+	[EVENT_AUDIT] = { "Audit", -1, -1 },
+	[EVENT_GAP] = { "Gap", -1, -1 },
+};
+
+const char *event_type_name(unsigned type)
+{
+	return type < EVENT_TYPES ? types[type].name : NULL;
+}
+
+unsigned event_type_parse(const char *name)
+{
+	for (unsigned type = 1; type < EVENT_TYPES; type++)
+		if (types[type].name && strcmp(types[type].name, name) == 0)
+			return type;
+	return 0;
+}
+
+int event_beegfs7(unsigned type, unsigned flags, bool failed)
+{
+	return failed || type >= EVENT_TYPES || !types[type].name ? -1 : types[type].beegfs7;
+}
+
+int event_beegfs8(unsigned type, unsigned flags, bool failed)
+{
+	if (type >= EVENT_TYPES || !types[type].name)
+		return -1;
+	if (failed)
+		return flags & EVENT_REFUSED && type >= EVENT_OPEN_READ && type <= EVENT_OPEN_READ_WRITE ? EVENT_OPEN_BLOCKED : -1;
+	return types[type].beegfs8;
+}
+
+const char *event_state_name(unsigned state)
+{
+	static const char *const names[EVENT_STATES] = {
+		[EVENT_STATE_UNKNOWN] = "", [EVENT_STATE_OPEN] = "open", [EVENT_STATE_CLOSING] = "closing",
+		[EVENT_STATE_RETAINED] = "retained", [EVENT_STATE_EXPIRED] = "expired", [EVENT_STATE_APPENDABLE] = "appendable",
+		[EVENT_STATE_UNREADABLE] = "unreadable", [EVENT_STATE_PINNED] = "pinned", [EVENT_STATE_HELD] = "held",
+		[EVENT_STATE_SETTLING] = "settling",
+	};
+
+	return state < EVENT_STATES ? names[state] : "";
+}
+
+/* ---- compact form ---- */
+
+#define SCALAR(bit, field) { bit, offsetof(struct event, field), sizeof(((struct event *)0)->field) }
+
+static const struct {
+	uint32_t bit;
+	uint16_t offset, size;
+} scalars[] = {
+	SCALAR(EVENT_HAS_NODE, node), SCALAR(EVENT_HAS_PARENT, parent), SCALAR(EVENT_HAS_TARGET_PARENT, target_parent),
+	SCALAR(EVENT_HAS_NLINK, nlink), SCALAR(EVENT_HAS_MODE, mode), SCALAR(EVENT_HAS_SIZE_BEFORE, size_before),
+	SCALAR(EVENT_HAS_SIZE, size), SCALAR(EVENT_HAS_MTIME, mtime_ns), SCALAR(EVENT_HAS_ACTOR, actor),
+	SCALAR(EVENT_HAS_OPEN_FLAGS, open_flags), SCALAR(EVENT_HAS_ERROR, error), SCALAR(EVENT_HAS_UNTIL_BEFORE, until_before_s),
+	SCALAR(EVENT_HAS_UNTIL, until_s), SCALAR(EVENT_HAS_STATE, state), SCALAR(EVENT_HAS_SERIAL, serial), SCALAR(EVENT_HAS_LOST, lost),
+	SCALAR(EVENT_HAS_OWNER, owner),
+};
+
+static const struct {
+	uint32_t bit;
+	uint16_t offset, max;
+} texts[] = {
+	{ EVENT_HAS_COMM, offsetof(struct event, comm), EVENT_COMM_MAX },
+	{ EVENT_HAS_PATH, offsetof(struct event, path), EVENT_PATH_MAX },
+	{ EVENT_HAS_TARGET, offsetof(struct event, target), EVENT_PATH_MAX },
+	{ EVENT_HAS_DETAIL, offsetof(struct event, detail), EVENT_DETAIL_MAX },
+};
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+static const struct event_text *text_of(const struct event *ev, size_t i)
+{
+	return (const struct event_text *)((const char *)ev + texts[i].offset);
+}
+
+size_t event_size(const struct event *ev)
+{
+	size_t len = FIXED_BYTES;
+
+	for (size_t i = 0; i < COUNT(scalars); i++)
+		if (ev->has & scalars[i].bit)
+			len += scalars[i].size;
+	for (size_t i = 0; i < COUNT(texts); i++)
+		if (ev->has & texts[i].bit)
+			len += sizeof(uint16_t) + text_of(ev, i)->len;
+	return len;
+}
+
+void event_encode(const struct event *ev, void *buf)
+{
+	char *out = buf;
+
+	memcpy(out, &ev->type, 2);
+	memcpy(out + 2, &ev->flags, 2);
+	memcpy(out + 4, &ev->has, 4);
+	memcpy(out + 8, &ev->time_ns, 8);
+	out += FIXED_BYTES;
+	for (size_t i = 0; i < COUNT(scalars); i++) {
+		if (!(ev->has & scalars[i].bit))
+			continue;
+		memcpy(out, (const char *)ev + scalars[i].offset, scalars[i].size);
+		out += scalars[i].size;
+	}
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		const struct event_text *text = text_of(ev, i);
+
+		if (!(ev->has & texts[i].bit))
+			continue;
+		memcpy(out, &text->len, 2);
+		memcpy(out + 2, text->bytes, text->len);
+		out += 2 + text->len;
+	}
+}
+
+void event_peek(const void *buf, uint16_t *ret_type, uint16_t *ret_flags, uint32_t *ret_has)
+{
+	memcpy(ret_type, buf, 2);
+	memcpy(ret_flags, (const char *)buf + 2, 2);
+	memcpy(ret_has, (const char *)buf + 4, 4);
+}
+
+int event_decode(const void *buf, size_t len, struct event *ret)
+{
+	const char *in = buf, *end = in + len;
+	struct event ev = { 0 };
+
+	if (len < FIXED_BYTES)
+		return -EBADMSG;
+	event_peek(buf, &ev.type, &ev.flags, &ev.has);
+	memcpy(&ev.time_ns, in + 8, 8);
+	in += FIXED_BYTES;
+	if (ev.has & ~(uint32_t)EVENT_HAS_ALL || !event_type_name(ev.type))
+		return -EPROTO;
+	for (size_t i = 0; i < COUNT(scalars); i++) {
+		if (!(ev.has & scalars[i].bit))
+			continue;
+		if (end - in < scalars[i].size)
+			return -EBADMSG;
+		memcpy((char *)&ev + scalars[i].offset, in, scalars[i].size);
+		in += scalars[i].size;
+	}
+	for (size_t i = 0; i < COUNT(texts); i++) {
+		struct event_text *text = (struct event_text *)((char *)&ev + texts[i].offset);
+
+		if (!(ev.has & texts[i].bit))
+			continue;
+		if (end - in < 2)
+			return -EBADMSG;
+		memcpy(&text->len, in, 2);
+		text->bytes = in + 2;
+		if (text->len > texts[i].max || end - text->bytes < text->len)
+			return -EBADMSG;
+		in = text->bytes + text->len;
+	}
+	if (in != end)
+		return -EBADMSG;
+	*ret = ev;
+	return 0;
+}
+
+/* As "%X" has it: this is most of what an event costs, otherwise. */
+static char *put_hex(char *out, uint32_t n)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	int shift = n ? (31 - __builtin_clz(n)) / 4 * 4 : 0;
+
+	for (; shift >= 0; shift -= 4)
+		*out++ = hex[n >> shift & 15];
+	return out;
+}
+
+size_t event_entry_id(const struct event_node *node, char ret_text[EVENT_ENTRY_ID_BYTES])
+{
+	char *out;
+
+	if (node->ino == 1 && node->dev == 0)
+		return strlen(strcpy(ret_text, "root"));
+	/* 64 bits of inode number in two of three 32-bit numbers: the upper half rarely is anything, and goes into the
+	 * generation, which is a hash. */
+	out = put_hex(ret_text, node->ino);
+	*out++ = '-';
+	out = put_hex(out, node->generation ^ (uint32_t)(node->ino >> 32));
+	*out++ = '-';
+	out = put_hex(out, node->dev + 1);
+	*out = '\0';
+	return out - ret_text;
+}

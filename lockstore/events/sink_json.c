@@ -1,0 +1,219 @@
+/* JSON lines to a file, a FIFO, stdout or a UNIX stream socket. Lines leave whole and in order: a connection that breaks
+ * within a line begins the next one with that line. A file tells by its last line where it ends, so not even a kill of
+ * the daemon repeats or loses one there. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lockstore/events/event_sink.h"
+
+#define OUT_BYTES 262144
+#define LINES 2048
+
+struct json_sink {
+	struct { size_t end; uint64_t next; } line[LINES];	/* of what is in `out` */
+	unsigned nlines, lines_out;
+	size_t len, out_len;		/* out_len of len bytes have left */
+	bool is_socket;
+	dev_t dev;
+	ino_t ino;			/* of the file: a rotated one is opened anew */
+	time_t looked_s;
+	char out[OUT_BYTES + EVENT_JSON_MAX];
+};
+
+static bool is_stdout(const struct event_sink *sink)
+{
+	return strcmp(sink->where, "-") == 0;
+}
+
+/* ,"KEY":N of a line of ours; 0: not there. */
+static uint64_t number_of(const char *line, const char *key)
+{
+	const char *at = strstr(line, key);
+
+	return at ? strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+/* What a kill or a full disk left of a last line is taken away; the whole one before it says what the file has. */
+static int resume_file(struct event_sink *sink, off_t size)
+{
+	size_t want = size < EVENT_JSON_MAX * 2 ? size : EVENT_JSON_MAX * 2;
+	char *tail = malloc(want + 1), *end, *line;
+	struct event_ring_stats stats;
+	uint64_t seq, next;
+	ssize_t n;
+	int fd, r = 0;
+
+	if (!tail)
+		return -ENOMEM;
+	fd = open(sink->where, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : pread(fd, tail, want, size - want);
+	if (n < 0) {
+		r = -errno;
+		goto out;
+	}
+	tail[n] = '\0';
+	end = memrchr(tail, '\n', n);
+	if (end ? end + 1 != tail + n : n > 0) {
+		if (!end && (off_t)n < size) {
+			r = -EFBIG;	/* no line of ours is that long: not our file */
+			goto out;
+		}
+		if (ftruncate(sink->fd, size - n + (end ? end + 1 - tail : 0)) < 0) {
+			r = -errno;
+			goto out;
+		}
+	}
+	if (!end)
+		goto out;
+	*end = '\0';
+	line = memrchr(tail, '\n', end - tail);
+	line = line ? line + 1 : tail;
+	seq = number_of(line, ",\"Seq\":");
+	next = seq + (strstr(line, "\"Type\":\"Gap\"") ? number_of(line, ",\"Lost\":") : 1);
+	event_ring_stats(sink->ring, &stats);
+	if (seq && next <= stats.next_seq)	/* else it is of another ring */
+		event_sink_delivered(sink, next, 0);
+out:
+	if (fd >= 0)
+		close(fd);
+	free(tail);
+	return r;
+}
+
+static int open_file(struct event_sink *sink)
+{
+	struct json_sink *own = sink->own;
+	struct stat st;
+
+	sink->fd = open(sink->where, O_WRONLY | O_NONBLOCK | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+	if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
+		return -errno;
+	sink->is_file = S_ISREG(st.st_mode);
+	own->dev = st.st_dev;
+	own->ino = st.st_ino;
+	return sink->is_file ? resume_file(sink, st.st_size) : 0;
+}
+
+static int open_stdout(struct event_sink *sink)
+{
+	struct json_sink *own = sink->own;
+	struct stat st;
+
+	/* A description of our own, that may be non-blocking. A socket cannot be opened so, and needs not. */
+	sink->fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_APPEND | O_CLOEXEC | O_NOCTTY);
+	if (sink->fd < 0 && errno == ENXIO) {
+		sink->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+		own->is_socket = true;
+	}
+	if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
+		return -errno;
+	sink->is_file = S_ISREG(st.st_mode);
+	return 0;
+}
+
+static int connect_json(struct event_sink *sink)
+{
+	struct json_sink *own = sink->own;
+	int r;
+
+	own->nlines = own->lines_out = 0;
+	own->len = own->out_len = 0;
+	own->is_socket = strncmp(sink->where, "unix:", 5) == 0;
+	sink->is_file = false;
+	if (own->is_socket)
+		r = event_sink_socket(sink, SOCK_STREAM);
+	else
+		r = is_stdout(sink) ? open_stdout(sink) : open_file(sink);
+	if (r < 0) {
+		if (sink->fd >= 0)
+			close(sink->fd);
+		return r;
+	}
+	event_sink_rewind(sink, event_sink_seq(sink));
+	return 0;
+}
+
+/* Whole lines that have left. */
+static void count_lines(struct event_sink *sink)
+{
+	struct json_sink *own = sink->own;
+	unsigned before = own->lines_out;
+
+	while (own->lines_out < own->nlines && own->line[own->lines_out].end <= own->out_len)
+		own->lines_out++;
+	if (own->lines_out > before)
+		event_sink_delivered(sink, own->line[own->lines_out - 1].next, own->lines_out - before);
+}
+
+static bool was_rotated(struct event_sink *sink)
+{
+	struct json_sink *own = sink->own;
+	time_t now = time(NULL);
+	struct stat st;
+
+	if (!sink->is_file || is_stdout(sink) || now == own->looked_s)
+		return false;
+	own->looked_s = now;
+	return stat(sink->where, &st) < 0 || st.st_ino != own->ino || st.st_dev != own->dev;
+}
+
+static int flush_json(struct event_sink *sink)
+{
+	struct json_sink *own = sink->own;
+	ssize_t n;
+	int r;
+
+	if (own->out_len == 0 && own->len > 0 && was_rotated(sink)) {
+		close(sink->fd);
+		r = open_file(sink);
+		if (r < 0)
+			return r;
+	}
+	while (own->out_len < own->len) {
+		n = own->is_socket ? send(sink->fd, own->out + own->out_len, own->len - own->out_len, MSG_DONTWAIT | MSG_NOSIGNAL) :
+				     write(sink->fd, own->out + own->out_len, own->len - own->out_len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+		own->out_len += n;
+		count_lines(sink);
+	}
+	own->nlines = own->lines_out = 0;
+	own->len = own->out_len = 0;
+	return 0;
+}
+
+static int send_json(struct event_sink *sink, const struct event *ev)
+{
+	struct event_counts counts = event_sink_counts(sink);
+	struct json_sink *own = sink->own;
+	int r;
+
+	if (own->nlines == LINES || own->len >= OUT_BYTES) {
+		r = flush_json(sink);
+		if (r < 0)
+			return r;
+	}
+	own->len += event_json_format(&sink->json, ev, &counts, own->out + own->len);
+	own->line[own->nlines].end = own->len;
+	own->line[own->nlines++].next = ev->seq + (ev->type == EVENT_GAP ? ev->lost : 1);
+	return 0;
+}
+
+static void disconnect_json(struct event_sink *sink)
+{
+	if (sink->fd >= 0)
+		close(sink->fd);
+}
+
+const struct event_sink_kind event_sink_json = {
+	.name = "json", .where = "FILE, FIFO, - (stdout, with -f), or unix:SOCKET", .own_bytes = sizeof(struct json_sink),
+	.connect = connect_json, .send = send_json, .flush = flush_json, .disconnect = disconnect_json,
+};

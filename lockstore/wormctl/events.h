@@ -1,0 +1,17 @@
+/* wormctl events: its two halves. events.c reads the ring of a share, events_listen.c plays BeeGFS's listener. */
+#ifndef WORMFS_WORMCTL_EVENTS_H
+#define WORMFS_WORMCTL_EVENTS_H
+
+#include "lockstore/events/beegfs.h"
+#include "lockstore/wormctl/output.h"
+#include "lockstore/wormctl/wormctl.h"
+
+/* Makes the socket, and prints what a metadata server of BeeGFS 7 or 8, or wormfs, sends, as a line of JSON each, until
+ * it is killed or `count` events came (0: no end). from: number to begin with, of version 8; UINT64_MAX: only what comes.
+ * Returns an exit code. */
+int events_listen(const char *path, uint64_t from, uint64_t count);
+
+/* Packets from a file ("-": standard input): one in hexadecimal a line, or, raw, the whole file. Returns an exit code. */
+int events_decode(const char *file, bool raw);
+
+#endif
