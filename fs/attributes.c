@@ -320,6 +320,8 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		again = r == -EBUSY && patient;
 		patient = again && lock_wait_for_release(ino, &waited_ms);
 	} while (again);
+	if (r == 0 && fs->tier && to_set & FUSE_SET_ATTR_SIZE)
+		fs->tier->truncated(fs, ino);
 	if (r == -EBUSY)
 		(void)refusal_of_request(fs, ino, GUARD_CHMOD_READONLY, r);
 	events_note(fs, .type = to_set & FUSE_SET_ATTR_SIZE ? EVENT_TRUNCATE : EVENT_SETATTR, .result = r, .ino = ino,

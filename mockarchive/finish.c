@@ -15,6 +15,11 @@
 
 /* ---- the end of an archive job ---- */
 
+static bool is_elsewhere(int r)
+{
+	return r == -ESTALE || r == -ENOENT;
+}
+
 /* The file is not under its name: its rename is told in a moment, or is told by now. Once more, from the queue. False: often enough, or
  * somebody ended the job meanwhile. */
 static bool search_again_locked(struct archive *a, struct file *f, uint64_t serial)
@@ -83,8 +88,9 @@ void finish_archive_locked(struct archive *a, struct job *j)
 	pthread_mutex_lock(&a->lock);
 	if (!f->job || f->job->serial != serial || f->gone || f->version != version || f->nwriters > 0) {
 		tape_remove(a, name);		/* somebody was faster: it is another file now */
-	} else if ((r == -ESTALE || r == -ENOENT) && search_again_locked(a, f, serial)) {
-		;	/* renamed in this moment */
+	} else if ((is_elsewhere(r) || (r == 0 && is_elsewhere(r2))) && search_again_locked(a, f, serial)) {
+		if (r == 0)	/* renamed before the replica was made */
+			tape_remove(a, name);
 	} else if (r < 0) {
 		tape_remove(a, name);
 		job_fail_locked(a, f, r, "copy to tape");
@@ -136,6 +142,12 @@ void finish_replica_locked(struct archive *a, struct file *f, unsigned version)
 		pthread_mutex_unlock(&a->lock);
 		r = tape_replicate(a, f->id, path, name, false, &v);
 		pthread_mutex_lock(&a->lock);
+		if (is_elsewhere(r) && !f->gone) {	/* renamed in this moment */
+			clock_add_locked(a, clock_after(a->cursor_ns, ARCHIVE_NS), DUE_REPLICA, version, f->id);
+			file_unseize_locked(a, f);
+			free(path);
+			return;
+		}
 		replicated_locked(a, f, r);
 		f->flag_replica = false;
 		flag_set_locked(a, f, COPY_REPLICA, true);
@@ -175,7 +187,7 @@ void finish_recall_locked(struct archive *a, struct job *j)
 		free(path);
 		return;
 	}
-	if ((r == -ESTALE || r == -ENOENT) && search_again_locked(a, f, serial)) {
+	if (is_elsewhere(r) && search_again_locked(a, f, serial)) {
 		file_unseize_locked(a, f);
 		free(path);
 		return;

@@ -215,30 +215,9 @@ static int size_now(struct wormfs *fs, fuse_ino_t nodeid, off_t *ret_size)
 
 static void run_setattr(struct call *c)
 {
-	struct wormfs *fs = c->a->fs;
-	off_t before = -1, after = -1;
-	struct file *f;
-
-	if (c->flags & FUSE_SET_ATTR_SIZE)
-		(void)size_now(fs, c->nodeid, &before);
 	touched(c->a, c->nodeid, false);
 	op_setattr(c->req, c->nodeid, &c->attr, c->flags, fi_of(c));
 	touched(c->a, c->nodeid, true);
-	if (!(c->flags & FUSE_SET_ATTR_SIZE) || size_now(fs, c->nodeid, &after) < 0)
-		return;
-	pthread_mutex_lock(&c->a->lock);
-	f = file_find_locked(c->a, c->nodeid);
-	if (f && (before != after || (uint64_t)after != f->size_bytes)) {
-		if (c->entered) {	/* it may be sent to tape at once */
-			f->uses--;
-			c->entered = false;
-			robot_modified_locked(c->a, f);
-			file_unref_locked(c->a, f);
-		} else {
-			robot_modified_locked(c->a, f);
-		}
-	}
-	pthread_mutex_unlock(&c->a->lock);
 }
 
 static void on_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set, struct fuse_file_info *fi)
