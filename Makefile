@@ -274,6 +274,6 @@ ci: check
 	$(MAKE) --no-print-directory check-asan
 	$(MAKE) --no-print-directory check-tsan
 	$(MAKE) --no-print-directory suites-short
-	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=20
+	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=10
 
 .PHONY: run check check-transports check-asan check-tsan sanitized suites suites-short soak fuzz ci all programs setup-build setup-test setup-bench tests-bin unit bench bench-push install uninstall clean help

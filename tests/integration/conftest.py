@@ -1,6 +1,7 @@
 """Fixtures: `mount` makes shares with a real daemon each, `wormfs` is one with the default options, `plain`
 is one a module with commit=never. harness.py says what a share offers and which environment is read."""
 import os
+import signal
 
 import pytest
 
@@ -17,6 +18,8 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'timeout(seconds): what this test may take')
     if os.environ.get('CI') == 'true' and 's' not in config.option.reportchars:
         config.option.reportchars += 's'
+    # A shell's background job ignores SIGINT, and so would every program that is tested.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Mounts of our own namespace go away with the last process of ours, also when pytest is killed.
     if os.geteuid() == 0 and os.environ.get('WORMFS_TEST_NAMESPACE') != 'no':
         if libc.unshare(CLONE_NEWNS) == 0:
