@@ -105,6 +105,8 @@ int lock_adjust_end_locked(struct wormfs *fs, struct inode *ino, struct adjustme
 /* Its writer has closed it and sets its times next: the release is on the way, and then it settles. Wants no lock. */
 void lock_wait_to_settle(struct wormfs *fs, struct inode *ino);
 
+/* A file lost a name and has others: when it is locked (it had expired), its row gets one of those. */
+void lock_unlinked_locked(struct wormfs *fs, struct inode *ino);
 /* A locked file lost its last name (it had expired). */
 void lock_removed_locked(struct wormfs *fs, struct inode *ino);
 

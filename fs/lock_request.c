@@ -213,6 +213,19 @@ int lock_extend(struct wormfs *fs, struct inode *ino, int64_t until_s, int64_t *
 	return r;
 }
 
+void lock_unlinked_locked(struct wormfs *fs, struct inode *ino)
+{
+	struct lock_record rec;
+	int r;
+
+	if (!ino->rec || ino->phase != LOCK_COMMITTED)
+		return;
+	rec = *ino->rec;
+	r = lock_rewrite_record_locked(fs, ino, &rec);
+	if (r < 0 && r != -ENOENT)	/* none of the names that are left was met yet */
+		lock_log_failure(fs, ino, "tell the ledger the name that is left (wormctl reindex finds it) of", r);
+}
+
 void lock_removed_locked(struct wormfs *fs, struct inode *ino)
 {
 	if (!ino->rec)

@@ -362,8 +362,10 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 		pthread_mutex_lock(&ino->lock);
 		r = unlink_locked(fs, ino, fd, name, st.st_nlink);
 		events_note(fs, .type = EVENT_UNLINK, .result = r, .ino = ino, .dir = dir, .name = name, .st = &st, .gone = r == 0);
-		if (r == 0 && st.st_nlink > 1)
+		if (r == 0 && st.st_nlink > 1) {
 			inode_unlinked(fs, ino, dir, name);
+			lock_unlinked_locked(fs, ino);
+		}
 		if (r == 0 && was_staging)
 			lock_what_is_left_locked(fs, ino, &st);
 		pthread_mutex_unlock(&ino->lock);
@@ -579,7 +581,7 @@ static int rename_to_free_name(struct wormfs *fs, struct rename *rn)
 	pthread_mutex_lock(&rn->from->lock);
 	lock_load_locked(fs, rn->from);
 	rn->locks = locks_by_rename(fs, rn);
-	if (!rn->locks && rn->from->phase != LOCK_COMMITTED) {		/* else there is a record to take back when the name is taken */
+	if (!rn->locks && rn->from->phase == LOCK_NONE) {		/* else there is a record to take back when the name is taken, or a release to wait for */
 		rn->flags = RENAME_NOREPLACE;
 		r = rename_locked(fs, rn);
 		rn->flags = 0;

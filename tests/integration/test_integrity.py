@@ -297,6 +297,23 @@ def test_T34_a_missing_and_a_moved_file_are_told_apart(wormfs, damaged):
     assert damaged(wormfs, remove)[:2] == (1, {'a': {'missing'}, 'b': {'moved'}, 'd/c': {'moved'}})
 
 
+def test_an_expired_file_that_lost_one_of_its_names_is_in_order_under_the_other(mount):
+    share = mount('retention=1d', clocked=True)
+    for name in 'ab':
+        write_file(share.below(name), b'from before')
+        os.link(share.below(name), share.below(name + '2'))
+    for name in ('a', 'a2', 'b', 'b2'):
+        os.stat(share.at(name))
+    for name in ('a', 'b2'):
+        share.must('commit', name)
+    share.now(3 * 86400)
+    os.unlink(share.at('a'))
+    os.unlink(share.at('b2'))
+    share.must('sync')
+    assert ', 0 findings' in share.ctl('verify', share.mnt).out
+    assert sorted(share.listed()) == ['a2', 'b']
+
+
 def test_T34_a_removed_and_a_forged_record_are_found(wormfs, damaged):
     some_locked(wormfs, 'a', 'b', 'c')
     wormfs.expect_log('record')
