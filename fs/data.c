@@ -174,6 +174,7 @@ int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int
 void handle_close(struct wormfs *fs, struct handle *h)
 {
 	struct inode *ino = h->ino;
+	int held = descriptor_hold(fs, ino);
 	struct handle **p;
 
 	pthread_mutex_lock(&ino->lock);
@@ -193,6 +194,8 @@ void handle_close(struct wormfs *fs, struct handle *h)
 		close(h->fd);
 	if (fs->tier)
 		fs->tier->closed(fs, ino, h->writer, h->changed);
+	if (held >= 0)
+		close(held);
 	inode_put(fs, ino);
 	free(h);
 }

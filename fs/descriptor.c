@@ -210,6 +210,13 @@ int descriptor_open(struct wormfs *fs, struct inode *ino, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
+int descriptor_hold(struct wormfs *fs, struct inode *ino)
+{
+	int fd = fs->tier && S_ISREG(ino->type) ? descriptor_open(fs, ino, O_PATH) : -1;
+
+	return fd < 0 ? -1 : fd;
+}
+
 /* A handle is two system calls to get and use. Under ino->lock its name stands still (see inode_handle.c), and whoever
  * broke the promise that nobody else changes the share shows by the number and the birth time. */
 int descriptor_open_named_locked(struct wormfs *fs, struct inode *ino, int flags, struct stat *ret_st)

@@ -23,6 +23,10 @@ void descriptor_drop(struct wormfs *fs, struct inode *ino);
 /* A new descriptor with these open(2) flags; the caller closes it. */
 int descriptor_open(struct wormfs *fs, struct inode *ino, int flags);
 
+/* A file that may be about to end: while this is open, the lower filesystem gives its number to no other file, so a tier that knows files
+ * by it has heard of the end before. The caller closes it. -1: there is no tier, or the file is gone. */
+int descriptor_hold(struct wormfs *fs, struct inode *ino);
+
 /* The same by the name of a regular file that was only looked up so far, and its attributes. ino->lock is held, and no
  * O_TRUNC. -EOPNOTSUPP: use descriptor_open(), which also knows what is wrong. */
 int descriptor_open_named_locked(struct wormfs *fs, struct inode *ino, int flags, struct stat *ret_st);

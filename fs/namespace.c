@@ -355,6 +355,7 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 	r = inode_lookup(fs, dir, fd, name, &ino, &st);
 	if (r == 0) {
 		/* With rules, which names are staging names is the rule's to say: what_is_left asks it. */
+		int held = descriptor_hold(fs, ino);
 		bool was_staging = st.st_nlink > 1 && S_ISREG(ino->type) && (fs->has_rules || staging_matches(fs->staging, name));
 
 		if (was_staging)
@@ -379,6 +380,8 @@ void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 			if (fs->tier)
 				fs->tier->gone(fs, ino);
 		}
+		if (held >= 0)
+			close(held);
 		inode_put(fs, ino);
 	}
 	dir_put(fs, dir, fd);
@@ -598,7 +601,7 @@ static int rename_to_free_name(struct wormfs *fs, struct rename *rn)
 static int rename_both(struct wormfs *fs, struct rename *rn)
 {
 	struct stat st;
-	int r;
+	int held, r;
 
 	r = inode_lookup(fs, rn->from_dir, rn->from_fd, rn->name, &rn->from, &rn->st);
 	if (r == 0)
@@ -617,6 +620,7 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	r = rn->to ? keep_handle(fs, rn->to) : 0;
 	if (r < 0)
 		return r;
+	held = rn->to ? descriptor_hold(fs, rn->to) : -1;
 
 	if (S_ISREG(rn->from->type))
 		lock_wait_to_settle(fs, rn->from);
@@ -637,6 +641,8 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 		if (fs->tier)
 			fs->tier->gone(fs, rn->to);
 	}
+	if (held >= 0)
+		close(held);
 	if (r == 0 && fs->tier)
 		fs->tier->renamed(fs, rn->from_dir, rn->name, rn->to_dir, rn->new_name, rn->flags & RENAME_EXCHANGE);
 	return r;

@@ -231,10 +231,11 @@ static void settle_all_locked(struct archive *a)
 	while (waited && !a->stopping) {
 		waited = false;
 		for (size_t i = 0; i < ARCHIVE_HASH && !waited; i++)
-			for (struct file *f = a->hash[i]; f && !waited; f = f->hash_next)
+			for (struct file *f = a->hash[i]; f; f = f->hash_next)
 				if (f->closing > 0 && real_now_ns() - f->closing_real_ns < ARCHIVE_NS / 4) {
 					file_settle_locked(a, f);
 					waited = true;
+					break;		/* it may be gone */
 				}
 	}
 }

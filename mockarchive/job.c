@@ -174,6 +174,8 @@ static bool queue_is_full(const struct archive *a)
 
 int robot_archive_locked(struct archive *a, struct file *f)
 {
+	if (f->gone)		/* a job would outlive it */
+		return -ENOENT;
 	if (f->offline)
 		return f->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD ? 0 : -EROFS;
 	if (f->job || f->size_bytes == 0 || (f->base == ARCHIVE_DUAL && f->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD))
@@ -205,6 +207,8 @@ void job_pin_locked(struct archive *a, struct file *f, int64_t pin_ns)
 
 int robot_recall_locked(struct archive *a, struct file *f, int64_t pin_ns, const char *request_id)
 {
+	if (f->gone)
+		return -ENOENT;
 	if (!f->offline) {
 		job_pin_locked(a, f, pin_ns);
 		return 0;

@@ -21,7 +21,7 @@ static int remove_name(struct archive *a, const char *path, bool directory)
 	struct inode *ino, *dir = NULL;
 	char *name = NULL;
 	struct stat st;
-	int fd = -1, r = inode_walk(fs, path, &ino);
+	int fd = -1, held, r = inode_walk(fs, path, &ino);
 
 	if (r < 0)
 		return r;
@@ -29,6 +29,7 @@ static int remove_name(struct archive *a, const char *path, bool directory)
 		inode_put(fs, ino);
 		return -EISDIR;
 	}
+	held = descriptor_hold(fs, ino);
 	dir = inode_parent(fs, ino, &name);
 	fd = dir && name ? descriptor_get(fs, dir) : -ESTALE;
 	r = fd < 0 ? fd : fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : st.st_ino != ino->ino ? -ESTALE : 0;
@@ -62,8 +63,13 @@ static int remove_name(struct archive *a, const char *path, bool directory)
 		} else {
 			inode_unlinked(fs, ino, dir, name);
 		}
+		if (held >= 0)	/* the kernel may let the rest wait */
+			close(held);
+		held = -1;
 		session_notify_delete(fs, parent, child, name);
 	}
+	if (held >= 0)
+		close(held);
 	if (fd >= 0)
 		descriptor_put(fs, dir, fd);
 	inode_put(fs, dir);

@@ -28,22 +28,26 @@ static int take(struct archive *a, const char *path, struct file **ret_f)
 	if (fd < 0)
 		return fd == -ENOTDIR ? -ENOENT : fd;
 	r = fstat(fd, &st) < 0 ? -errno : S_ISDIR(st.st_mode) ? -EISDIR : S_ISREG(st.st_mode) ? 0 : -EINVAL;
-	close(fd);
-	if (r < 0)
+	if (r < 0) {
+		close(fd);
 		return r;
+	}
 	pthread_mutex_lock(&a->lock);
 	f = file_find_locked(a, st.st_ino);
-	if (!f)
-		f = file_make_locked(a, st.st_ino, path);
-	if (!f) {
+	if (!f && (fstat(fd, &st) < 0 || st.st_nlink == 0))	/* removed meanwhile, and told already */
+		r = -ENOENT;
+	else if (!f && !(f = file_make_locked(a, st.st_ino, path)))
+		r = -ENOMEM;
+	close(fd);
+	if (r < 0) {
 		pthread_mutex_unlock(&a->lock);
-		return -ENOMEM;
+		return r;
 	}
 	file_ref_locked(f);
 	file_settle_locked(a, f);
 	file_unref_locked(a, f);
 	f = file_find_locked(a, st.st_ino);
-	if (!f) {
+	if (!f || f->gone) {
 		pthread_mutex_unlock(&a->lock);
 		return -ENOENT;
 	}

@@ -1135,3 +1135,42 @@ def test_many_at_once_never_read_anything_but_what_they_wrote(archive):
     # Of a file that is empty now, the copy that it had is stale, and there.
     known = [f for f in a.api('GET', '/v1/files?limit=1000')['files'] if f['copies']['tape'] in ('good', 'stale')]
     assert len(os.listdir(os.path.join(a.store, 'tape'))) == len(known) and a.api('GET', '/v1/state')['files_total'] == len(files)
+
+
+def churn(a, n, until):
+    """Files that live for moments, and some that stay: the lower filesystem gives the number of one that is gone to the next one."""
+    rng, count = random.Random(n), 0
+    os.mkdir(a.at('c%d' % n))
+    while time.monotonic() < until:
+        name, count = a.at('c%d/%d' % (n, count)), count + 1
+        write_file(name, b'x' * 5000)
+        do = rng.choice(['truncate', 'hold', 'remove', 'replace', 'stay'])
+        if do == 'stay':
+            continue
+        if do == 'truncate':
+            os.truncate(name, rng.choice([0, 7]))
+        elif do == 'replace':
+            write_file(name + '.new', b'y')
+            os.rename(name + '.new', name)
+        held = open(name, 'rb') if do == 'hold' else None
+        os.unlink(name)
+        if held:
+            held.close()
+
+
+def test_a_file_with_the_number_of_one_that_was_removed_is_a_file_of_its_own(archive):
+    a = archive(profile='lustre', archive__delay='1s', recall__delay='1s')
+    a.api('PATCH', '/v1/clock', mode='scaled:500')
+    until = time.monotonic() + (2 if not sanitizer() else 4)
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for f in [pool.submit(churn, a, n, until) for n in range(6)]:
+            f.result()
+    a.api('PATCH', '/v1/clock', mode='manual')
+    a.settle()
+    names = sorted(os.path.join(d, f) for d in os.listdir(a.mnt) for f in os.listdir(a.at(d)))
+    known = {f['path'].lstrip('/'): f for n in range(6) for f in a.api('GET', '/v1/files?limit=1000&prefix=/c%d' % n)['files']}
+    assert len(names) > 20 and sorted(known) == names
+    for name in names:
+        assert known[name]['copies']['tape'] == 'good', known[name]
+        assert os.stat(os.path.join(a.replica, name)).st_size == 5000
+    assert len(os.listdir(os.path.join(a.store, 'tape'))) == len(names)
