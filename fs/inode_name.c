@@ -105,12 +105,18 @@ int inode_remember_name(struct wormfs *fs, struct inode *ino, struct inode *pare
 void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const char *old_name,
 		 struct inode *to, const char *new_name)
 {
-	char *copy = strdup(new_name), *free_name = NULL;
+	char *copy = strdup(new_name), *free_name = NULL, *alias_name = NULL;
+	struct inode_alias *alias = NULL;
 	struct inode *old = NULL;
 
 	pthread_mutex_lock(&fs->names_lock);
 	if (ino->parent && (ino->parent != from || !ino->name || strcmp(ino->name, old_name) != 0)) {
-		add_alias_locked(fs, ino, to, new_name);	/* another of its names was moved */
+		alias = take_alias_locked(ino, from, old_name);		/* another of its names was moved */
+		if (alias) {
+			old = alias->parent;
+			alias_name = alias->name;
+		}
+		add_alias_locked(fs, ino, to, new_name);
 		free_name = copy;
 	} else {
 		old = ino->parent;
@@ -119,6 +125,8 @@ void inode_moved(struct wormfs *fs, struct inode *ino, struct inode *from, const
 		ino->name = copy;
 	}
 	pthread_mutex_unlock(&fs->names_lock);
+	free(alias);
+	free(alias_name);
 	free(free_name);
 	inode_put(fs, old);
 }

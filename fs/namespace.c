@@ -640,6 +640,10 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 		descriptor_drop(fs, rn->to);
 		if (fs->tier)
 			fs->tier->gone(fs, rn->to);
+	} else if (r == 0 && rn->to && rn->to != rn->from && !(rn->flags & RENAME_EXCHANGE)) {
+		inode_unlinked(fs, rn->to, rn->to_dir, rn->new_name);	/* it has other names, and is known by them */
+		if (fs->tier)
+			fs->tier->unlinked(fs, rn->to);
 	}
 	if (held >= 0)
 		close(held);

@@ -314,6 +314,21 @@ def test_an_expired_file_that_lost_one_of_its_names_is_in_order_under_the_other(
     assert sorted(share.listed()) == ['a2', 'b']
 
 
+def test_a_file_whose_other_name_was_replaced_or_moved_is_locked_under_the_one_it_has(wormfs):
+    for name in 'bd':
+        write_file(wormfs.below(name), b'from before')
+        os.stat(wormfs.at(name))
+        os.link(wormfs.at(name), wormfs.at(name + '2'))
+    write_file(wormfs.at('other.part'), b'other')
+    os.rename(wormfs.at('other.part'), wormfs.at('b'))
+    os.rename(wormfs.at('d2'), wormfs.at('d3'))
+    os.unlink(wormfs.at('d'))
+    for name in ('b2', 'd3'):
+        write_file(wormfs.at(name), b'written', flags=os.O_TRUNC)
+    assert sorted(wormfs.listed()) == ['b', 'b2', 'd3']
+    assert ', 0 findings' in wormfs.ctl('verify', wormfs.mnt).out
+
+
 def test_T34_a_removed_and_a_forged_record_are_found(wormfs, damaged):
     some_locked(wormfs, 'a', 'b', 'c')
     wormfs.expect_log('record')
