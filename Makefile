@@ -212,7 +212,7 @@ fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \
 		case $$n in fuzz_mockarchive_http) more='$(FUZZED_ARCHIVE)' ;; fuzz_mockqumulo*) more='$(QUMULO_PURE_SRC)' ;; *) more='$(FAULT_SRC)' ;; esac; \
-		clang -O1 -g -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE '-DWORMFS_VERSION="$(VERSION)"' -I. -o $(BUILD)/fuzz/$$n $$f \
+		clang -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -D_GNU_SOURCE '-DWORMFS_VERSION="$(VERSION)"' -I. -o $(BUILD)/fuzz/$$n $$f \
 			$$more $(FUZZED) $(call pkg,--cflags --libs,libcrypto jansson inih libpcre2-8 zlib); \
 		echo "== $$n"; $(BUILD)/fuzz/$$n -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 tests/fuzz/corpus/$$n; done
 

@@ -93,6 +93,8 @@ const char *notify_error(const struct notify *notify)
 
 static int add(struct buffer *b, const char *bytes, size_t len)
 {
+	if (len == 0)
+		return 0;
 	if (len > NOTIFY_EVENT_MAX_BYTES - b->len)
 		return -E2BIG;
 	if (b->len + len > b->size) {
@@ -147,7 +149,7 @@ static int tell(struct notify *notify, const json_t *object)
 /* A list; and, since nothing forbids it, several in one event. */
 static int dispatch(struct notify *notify)
 {
-	const char *at = notify->data.bytes, *end = at + notify->data.len;
+	const char *at = notify->data.len ? notify->data.bytes : "", *end = at + notify->data.len;
 	int r = 0;
 
 	while (r == 0) {
