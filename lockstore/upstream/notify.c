@@ -165,7 +165,7 @@ static int dispatch(struct notify *notify)
 		if (!json_is_array(list)) {
 			const char *class = json_string_value(json_object_get(list, "error_class"));
 
-			snprintf(notify->error, sizeof(notify->error), "%s", class ? class : "an event that is no list");
+			snprintf(notify->error, sizeof(notify->error), "%s", class && *class ? class : "an event that is no list");
 			json_decref(list);
 			return -EBADMSG;
 		}

@@ -24,6 +24,8 @@ static int feed(const char *text, size_t piece)
 	assert_int_equal(notify_open(on_event, NULL, &notify), 0);
 	for (size_t at = 0; at < len && r == 0; at += piece)
 		r = notify_feed(notify, text + at, len - at < piece ? len - at : piece);
+	if (r == -EBADMSG)
+		CHECK("what is wrong is said", *notify_error(notify));
 	notify_close(notify);
 	return r;
 }
@@ -44,6 +46,7 @@ static void test_events_come_out_however_the_stream_is_cut(void **state)
 		{ "names with escapes", "data: [{\"type\":\"child_file_added\",\"path\":\"a\\n\\u00e4\"}]\n\n", "0:a\n\xc3\xa4;", 0 },
 		{ "an event without its end is none yet", "data: [{\"type\":\"child_file_added\",\"path\":\"a\"}]\n", "", 0 },
 		{ "a server that gives up", "data: {\"error_class\":\"fs_watcher_missed_events_error\"}\n\n", "", -EBADMSG },
+		{ "a server that gives up without a word", "data: {\"error_class\":\"\"}\r\n\r\n", "", -EBADMSG },
 		{ "no JSON", "data: hello\n\n", "", -EBADMSG },
 		{ "a name with a NUL", "data: [{\"type\":\"child_file_added\",\"path\":\"a\\u0000b\"}]\n\n", "", -EBADMSG },
 		{ "no type", "data: [{\"path\":\"a\"}]\n\n", "", -EBADMSG },
