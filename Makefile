@@ -198,7 +198,7 @@ suites-short:
 ## soak: the long versions: 200 kills, 1,000,000 files, 100,000 rounds of every race in every transport
 soak: setup-test
 	@$(MAKE) --no-print-directory programs tests-bin
-	@set -e; for t in '' $(TRANSPORTS); do echo "== $$t"; WORMFS_TEST_SOAK=1 WORMFS_TEST_KILLS=200 WORMFS_TEST_FILES=1000000 \
+	@set -e; for t in '' $(TRANSPORTS); do echo "== $$t"; JOBS=0 WORMFS_TEST_SOAK=1 WORMFS_TEST_KILLS=200 WORMFS_TEST_FILES=1000000 \
 		WORMFS_TEST_OPTIONS=$$t WORMFS_TEST_TIMEOUT=3600 WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration; done
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))

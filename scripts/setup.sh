@@ -21,7 +21,7 @@ unset CFLAGS CXXFLAGS CPPFLAGS LDFLAGS DESTDIR MAKEFLAGS PKG_CONFIG_PATH APT_CON
 build=(gcc g++ make pkg-config fuse3 libfuse3-dev libsqlite3-dev libssl-dev
 	libcurl4-openssl-dev zlib1g-dev libjansson-dev libinih-dev attr libmicrohttpd-dev libgnutls28-dev libpcre2-dev
 	meson ninja-build dpkg-dev liburing-dev libnuma-dev)	# this line and g++: to build libfuse
-test=(libcmocka-dev python3-pytest clang shellcheck strace openssl
+test=(libcmocka-dev python3-pytest python3-pytest-xdist clang shellcheck strace openssl
 	e2fsprogs xfsprogs btrfs-progs util-linux iproute2 attr acl libcap2-bin
 	rsync git vim curl sqlite3 tar zip unzip bindfs fio stress-ng dbench fsmark
 	samba smbclient samba-testsuite nfs-ganesha nfs-ganesha-vfs libnfs-utils
