@@ -142,7 +142,9 @@ setup-test:
 PYTEST = scripts/pytest.sh
 TRANSPORTS := io_uring=no passthrough=no io_uring=no,passthrough=no io_uring=no,passthrough=no,splice=no
 # What the other combinations run of it: everything that a transport can change.
-TRANSPORT_TESTS := test_lock.py test_mapping.py test_race.py test_staging.py test_tmpfile.py test_posix.py test_append.py test_model.py test_trips.py
+TRANSPORT_TESTS := test_lock.py test_lock_names.py test_lock_side_doors.py test_mapping.py test_race.py test_staging.py test_tmpfile.py \
+	test_posix_owners.py test_posix_names.py test_posix_attributes.py test_posix_data.py test_posix_directories.py test_posix_mount.py \
+	test_posix_sync.py test_posix_locks.py test_append.py test_model.py test_trips.py
 SAN_ENV = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(CURDIR)/tests/tsan.supp
 SAN_ROUNDS = WORMFS_TEST_ROUNDS=2000 WORMFS_TEST_KILLS=4 WORMFS_TEST_FILES=5000 WORMFS_TEST_DEADLINE=60
