@@ -1,5 +1,6 @@
 """A mockarchive to test with: a real one, in directories of its own, with a clock that only the test moves."""
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -12,7 +13,7 @@ import urllib.parse
 import pytest
 
 import harness
-from harness import DEADLINE_S, PR_SET_PDEATHSIG, Share, daemon_environment, fuse_mounted, libc, umount_call, wait_for, MNT_DETACH
+from harness import DEADLINE_S, PR_SET_PDEATHSIG, Share, daemon_environment, fuse_mounted, libc, run, umount_call, wait_for, MNT_DETACH
 
 MOCKARCHIVE = os.path.abspath(os.environ.get('MOCKARCHIVE', os.path.join(os.path.dirname(harness.WORMFS), 'mockarchive')))
 
@@ -174,3 +175,25 @@ class Archive(Share):
 
     def blocks(self, name):
         return os.stat(os.path.join(self.data, name)).st_blocks
+
+
+BIG = 3 << 20
+OPENBIS_T_FLAG = "ls -l '%s' | awk '{printf substr($1,10,1)}'"	# MultiDataSetArchivingUtils.java, isTFlagSet
+
+
+def noise(n, seed=1):
+    out = b''
+    block = hashlib.sha256(b'%d' % seed).digest()
+    while len(out) < n:
+        block = hashlib.sha256(block).digest()
+        out += block * 64
+    return out[:n]
+
+
+def t_flag(path):
+    return run('sh', '-c', OPENBIS_T_FLAG % path).out
+
+
+def reader(path, program='cat'):
+    """A program that reads the file, started."""
+    return subprocess.Popen([program, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
