@@ -45,8 +45,6 @@ def brief(event):
     return (event['Type'], event['Path']) + ((event['Error'],) if 'Error' in event else ())
 
 
-# ---- consumers ----------------------------------------------------------------------------------
-
 class Load:
     """Threads that make and remove directories until told to stop; `count` events in all."""
     def __init__(self, share, threads=2):
@@ -76,8 +74,6 @@ class Load:
         want = self.count + more
         wait_for('%d more events' % more, lambda: self.count >= want)
 
-
-# ---- BeeGFS -------------------------------------------------------------------------------------
 
 @pytest.fixture
 def socket_path(tmp_path):

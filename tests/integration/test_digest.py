@@ -8,8 +8,6 @@ from harness import errno_of, opened, read_file, wait_for, write_file
 from verify_harness import digests, sha, verify, wait_all_digests, wait_digest
 
 
-# ---- the worker ---------------------------------------------------------------------------------
-
 def test_the_digest_of_a_locked_file_is_taken_and_shown_everywhere_alike(wormfs):
     data = os.urandom(3 * 1024 * 1024 + 17)
     wormfs.lock('a', data)
@@ -133,8 +131,6 @@ def test_digests_do_not_change_access_times(mount):
     st = os.stat(share.below('a'))
     assert st.st_atime_ns == 1
 
-
-# ---- stopped and gone on with -------------------------------------------------------------------
 
 def test_an_append_only_file_has_the_digest_of_what_was_appended_and_is_no_finding_while_it_grows(mount):
     share = mount('retention=1d')

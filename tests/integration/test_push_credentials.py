@@ -9,8 +9,6 @@ from harness import Refused, wait_for
 from push_harness import asked, bodies, cluster, lock_of, options, push_list, pushed, queue		# noqa: F401
 
 
-# ---- what is sent -------------------------------------------------------------------------------
-
 def test_over_TLS_with_user_and_password_there_is_one_login(cluster, tmp_path):
     share, mock = cluster('retention=1d', http=False, start=False)
     secret = tmp_path / 'secret'
@@ -32,8 +30,6 @@ def test_over_TLS_with_user_and_password_there_is_one_login(cluster, tmp_path):
     assert counts['PATCH /v1/files/{ref}/file-lock 200'] == 70
     assert len({r['connection'] for r in mock.journal()}) <= 24
 
-
-# ---- away, and back -----------------------------------------------------------------------------
 
 def test_credentials_that_are_refused_stop_all_and_new_ones_are_found_by_themselves(cluster, tmp_path):
     share, mock = cluster('retention=1d', start=False)
@@ -69,8 +65,6 @@ def test_a_certificate_that_is_not_trusted_is_refused_unless_one_says_so_aloud(c
     assert lock_of(mock, 'a')
     assert 'is not verified (push_insecure)' in share.log_text() and any('push_insecure' in p for p in share.problems())
 
-
-# ---- secrets ------------------------------------------------------------------------------------
 
 def test_credentials_are_in_no_log_no_process_list_and_no_file_of_ours(cluster, tmp_path):
     share, mock = cluster('retention=1d', http=False, start=False)

@@ -28,8 +28,6 @@ def wait_all_digests(share):
     wait_for('all digests', lambda: share.must('sync') and digests(share)['pending'] == 0)
 
 
-# ---- verify -------------------------------------------------------------------------------------
-
 def verify(share, *args, path=None, check=None):
     """(exit code, {path: {kind, ...}}, summary) of a run; nothing but findings, and complaints on stderr."""
     p = share.ctl('verify', '--json', '--state-dir', share.state, *args, share.mnt if path is None else path, check=False)
@@ -85,14 +83,10 @@ def sql(share, statement):
     db.close()
 
 
-# ---- the audit log, the fourth witness ----------------------------------------------------------
-
 def logged(share):
     with open(os.path.join(share.state, 'audit.log')) as f:
         return [json.loads(line) for line in f]
 
-
-# ---- stopped and gone on with -------------------------------------------------------------------
 
 def many(share):
     names = ['f%02d' % n for n in range(24)]
