@@ -17,12 +17,15 @@
 #define LAST_WORDS_MS 2000	/* how long the end waits for answers */
 #define AUTH_PROOF_MS 60000	/* so long after who-am-i was answered a 401 is about the file */
 #define SKEW_WARN_S 60
+#define SAME_CUT_MS 1000	/* within this, failures on one port are one connection's */
 #define CHECK_AGAIN_MS 600000	/* while what was found at the start is not as it should be */
 
 struct engine {
 	struct pusher *pusher;
 	struct qumulo *qumulo;
 	int64_t pause_until_ms;		/* the cluster asked for it */
+	uint16_t cut_port;		/* the last connection that was cut, and when */
+	int64_t cut_ms;
 	struct qumulo_call probe;	/* who-am-i, after a 401: our credentials, or a file? */
 	bool probing;
 	int64_t proved_ms;		/* when it was answered; 0: never */
@@ -98,6 +101,18 @@ static void say_open(struct engine *e, const struct upstream_reply *reply)
 			   p->config.qumulo.endpoint.url, reply->text, p->retry_ms / 1000);
 }
 
+/* A connection of HTTP/2 takes all that was on it along: that is one failure, as it is where a connection has one call. */
+static bool is_known_cut(struct engine *e, const struct upstream_reply *reply, int64_t now_ms)
+{
+	bool known = reply->cut_port && reply->cut_port == e->cut_port && now_ms - e->cut_ms < SAME_CUT_MS;
+
+	if (reply->cut_port && !known) {
+		e->cut_port = reply->cut_port;
+		e->cut_ms = now_ms;
+	}
+	return known;
+}
+
 /* One line when it goes, one when it is back. False: a 401 that may be about our credentials, and not about what was asked. */
 static bool note_answer(struct engine *e, const struct upstream_reply *reply)
 {
@@ -116,7 +131,7 @@ static bool note_answer(struct engine *e, const struct upstream_reply *reply)
 	pthread_mutex_lock(&p->lock);
 	p->requests++;
 	if (reply->outcome == UPSTREAM_AWAY) {
-		opened = breaker_failed(&p->breaker, reply->open, now_ms);
+		opened = !is_known_cut(e, reply, now_ms) && breaker_failed(&p->breaker, reply->open, now_ms);
 	} else if (reply->outcome == UPSTREAM_UNAUTHORISED) {
 		suspect = !e->proved_ms || now_ms - e->proved_ms > AUTH_PROOF_MS;
 		if (suspect)

@@ -36,6 +36,7 @@ struct qumulo {
 	char *ca_file;
 	bool insecure;
 	unsigned connections, in_flight_max, connect_timeout_ms, timeout_ms;
+	unsigned connections_now;	/* what curl was told: see limit_connections() */
 	CURLM *multi;
 	struct transfer *transfers;	/* in_flight_max, and one for the login */
 	struct transfer *idle;
@@ -61,6 +62,27 @@ static void drop_token(struct qumulo *q)
 }
 
 /* ---- opening ---- */
+
+/* With HTTP/2 a connection takes QUMULO_STREAMS calls, and curl opens one for every call beyond that, since a new connection takes
+ * none before its handshake is over. So there is one until an answer says what is spoken. */
+static void limit_connections(struct qumulo *q, unsigned n)
+{
+	if (n > q->connections)
+		n = q->connections;
+	if (n == q->connections_now)
+		return;
+	q->connections_now = n;
+	curl_multi_setopt(q->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)n);
+}
+
+static void note_protocol(struct qumulo *q, CURL *easy)
+{
+	long version = 0;
+
+	if (curl_easy_getinfo(easy, CURLINFO_HTTP_VERSION, &version) != CURLE_OK || !version)
+		return;
+	limit_connections(q, version >= CURL_HTTP_VERSION_2_0 ? (q->in_flight_max + QUMULO_STREAMS - 1) / QUMULO_STREAMS : q->connections);
+}
 
 int qumulo_open(const struct qumulo_config *config, struct qumulo **ret_qumulo)
 {
@@ -96,7 +118,7 @@ int qumulo_open(const struct qumulo_config *config, struct qumulo **ret_qumulo)
 		q->idle = t;
 	}
 	curl_multi_setopt(q->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-	curl_multi_setopt(q->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)q->connections);
+	limit_connections(q, q->endpoint.plain ? q->connections : 1);	/* HTTP/2 is spoken over TLS only */
 	curl_multi_setopt(q->multi, CURLMOPT_MAXCONNECTS, (long)q->connections);
 	*ret_qumulo = q;
 	return 0;
@@ -467,6 +489,24 @@ static bool was_sent(CURL *easy)
 	return request > 0;
 }
 
+/* The connection went, and all that was on it: its local port, which is its name. 0: it is about this call alone. */
+static uint16_t cut_connection(CURL *easy, CURLcode code)
+{
+	long port = 0;
+
+	switch (code) {
+	case CURLE_GOT_NOTHING:
+	case CURLE_RECV_ERROR:
+	case CURLE_SEND_ERROR:
+	case CURLE_HTTP2:
+	case CURLE_PARTIAL_FILE:
+		curl_easy_getinfo(easy, CURLINFO_LOCAL_PORT, &port);
+		return port > 0 ? (uint16_t)port : 0;
+	default:
+		return 0;
+	}
+}
+
 static const char *transport_text(CURLcode code)
 {
 	switch (code) {
@@ -476,6 +516,8 @@ static const char *transport_text(CURLcode code)
 		return "the file with the trusted certificates cannot be used";
 	case CURLE_GOT_NOTHING:
 	case CURLE_RECV_ERROR:
+	case CURLE_SEND_ERROR:
+	case CURLE_HTTP2:
 		return "it closed the connection before it answered";
 	default:
 		return curl_easy_strerror(code);
@@ -494,7 +536,8 @@ static int read_reply(struct transfer *t, CURLcode code, struct upstream_reply *
 		if (r < 0)
 			return r;
 	} else {
-		*ret_reply = (struct upstream_reply){ .outcome = UPSTREAM_AWAY, .status = (int)status, .open = was_sent(t->easy) };
+		*ret_reply = (struct upstream_reply){ .outcome = UPSTREAM_AWAY, .status = (int)status, .open = was_sent(t->easy),
+						      .cut_port = cut_connection(t->easy, code) };
 		if (status) {
 			/* The status came whole, its body not: the status decides. */
 			ret_reply->outcome = status / 100 == 2 ? UPSTREAM_UNCLEAR : upstream_classify((int)status, "");
@@ -516,6 +559,7 @@ static void complete(struct qumulo *q, struct transfer *t, CURLcode code)
 	int r;
 
 	curl_multi_remove_handle(q->multi, t->easy);
+	note_protocol(q, t->easy);
 	r = read_reply(t, code, &reply);
 	transfer_clear(t);
 	t->next = q->idle;

@@ -17,6 +17,7 @@
 
 #define QUMULO_CONNECTIONS 24		/* a node has room for 1,000 */
 #define QUMULO_CONNECTIONS_MAX 256
+#define QUMULO_STREAMS 100		/* calls on one connection of HTTP/2: what curl gives it, and servers allow (RFC 9113, 6.5.2) */
 #define QUMULO_IN_FLIGHT 128
 #define QUMULO_IN_FLIGHT_MAX 4096
 #define QUMULO_CONNECT_TIMEOUT_MS 10000

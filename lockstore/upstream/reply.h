@@ -48,6 +48,7 @@ struct upstream_reply {
 	enum upstream_outcome outcome;
 	int status;			/* 0: there was no answer */
 	bool open;			/* AWAY, UNCLEAR: it may have been carried out all the same */
+	uint16_t cut_port;		/* its connection was cut, with all that was on it: the local port; 0: not so */
 	char error_class[UPSTREAM_CLASS_BYTES];	/* "": none */
 	char text[UPSTREAM_TEXT_BYTES];	/* of a failure: one line for a person, printable; never decided upon */
 	unsigned retry_after_s;		/* 0: not said; at most UPSTREAM_RETRY_AFTER_MAX_S */
