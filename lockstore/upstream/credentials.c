@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,6 +26,21 @@ struct upstream_credentials {
 	struct secrets secrets;
 	struct stat st;		/* of the file when it was read */
 };
+
+/* A limit of 1 byte also counts for a core that goes to a pipe, where 0 does not. Not by PR_SET_DUMPABLE alone: a thread that takes
+ * a user's identity sets it back to fs.suid_dumpable. Source: linux fs/coredump.c do_coredump, kernel/cred.c commit_creds. The
+ * hard limit stays, so that prlimit(1) can allow a core on purpose. */
+void upstream_credentials_forbid_core(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_CORE, &limit) == 0 && limit.rlim_max > 0) {
+		limit.rlim_cur = 1;
+		if (setrlimit(RLIMIT_CORE, &limit) == 0)
+			return;
+	}
+	(void)prctl(PR_SET_DUMPABLE, 0);	/* fails for no value but a wrong one */
+}
 
 static void wipe(char *secret)
 {
@@ -259,6 +276,7 @@ int upstream_credentials_open(const char *path, struct upstream_credentials **re
 	struct upstream_credentials *c = calloc(1, sizeof(*c));
 	int r = -ENOMEM;
 
+	upstream_credentials_forbid_core();
 	snprintf(ret_error, CREDENTIALS_ERROR_BYTES, "out of memory");
 	if (!c)
 		return r;
@@ -280,6 +298,7 @@ int upstream_credentials_make(const char *token, const char *user, const char *p
 	struct upstream_credentials *c = calloc(1, sizeof(*c));
 	int r = c ? 0 : -ENOMEM;
 
+	upstream_credentials_forbid_core();
 	if (r == 0 && token)
 		r = take(token, strlen(token), &c->secrets.token);
 	if (r == 0 && !token && user)

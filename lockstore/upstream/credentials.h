@@ -1,5 +1,5 @@
 /* Who we are to a cluster: an access token, or a user and his password. From a file that nobody else can read, or from the
- * environment; never from the command line, never in a log line. What is freed is wiped. One thread at a time. */
+ * environment; never from the command line, never in a log line, never in a core. What is freed is wiped. One thread at a time. */
 #ifndef WORMFS_UPSTREAM_CREDENTIALS_H
 #define WORMFS_UPSTREAM_CREDENTIALS_H
 
@@ -12,6 +12,10 @@
 #define CREDENTIALS_ENV_PASSWORD "WORMFS_PUSH_PASSWORD"
 
 struct upstream_credentials;
+
+/* From now on the kernel writes no core of this process: requests have the secret in memory, in buffers of libraries, too. Opening and
+ * making do it first; who reads a secret in another way does it before. Who may trace the process can still read it. */
+void upstream_credentials_forbid_core(void);
 
 /* path NULL: the environment, CREDENTIALS_ENV_TOKEN before CREDENTIALS_ENV_USER and _PASSWORD, which is wiped there.
  * A file holds one of

@@ -366,6 +366,7 @@ static int run_setup(struct wormctl *ctl, int argc, char **argv)
 		return wrong_usage(&command_push_setup, "--ca checks the certificate, --insecure does not: one of them");
 	is_default = optind == argc && !s.cluster.config;
 	s.path = is_default ? cluster_default_config() : strdup(s.cluster.config ? s.cluster.config : argv[optind]);
+	upstream_credentials_forbid_core();
 	if (!s.batch && !s.token_file && !s.password_file)
 		(void)prompt_open(&s.prompt);	/* nobody there: the options have to say all */
 	r = s.path ? set_up(&s, is_default, &code, &f) : fail(&f, -ENOMEM, "out of memory");
