@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "fs/descriptor.h"
@@ -311,6 +312,16 @@ int lock_check_locked(struct wormfs *fs, struct inode *ino, enum guard_op op)
 	if (r < 0)
 		refusal_note_locked(fs, ino, op, state, NULL, r);
 	return r;
+}
+
+int lock_lower_result_locked(struct wormfs *fs, struct inode *ino, enum guard_op op, int r)
+{
+	struct statvfs st;
+
+	if (r != -EROFS || ino->phase == LOCK_NONE || fstatvfs(fs->root_fd, &st) < 0 || st.f_flag & ST_RDONLY)
+		return r;
+	refusal_note_locked(fs, ino, op, lock_state_locked(fs, ino), "a lock of the filesystem below", -EPERM);
+	return -EPERM;
 }
 
 int lock_check_rename_dir(struct wormfs *fs, struct inode *dir)

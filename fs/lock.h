@@ -30,6 +30,9 @@ enum guard_state lock_state_locked(struct wormfs *fs, struct inode *ino);
 
 /* May `op` be done? Loads, asks the guard, counts and logs a refusal. */
 int lock_check_locked(struct wormfs *fs, struct inode *ino, enum guard_op op);
+/* What the lower filesystem said to an `op` that lock_check_locked() had let through. A cluster's own lock on the file is EROFS there: a
+ * refusal like any other, so EPERM, counted and logged. Of a file that is not locked here, and where all below is read-only, as it is. */
+int lock_lower_result_locked(struct wormfs *fs, struct inode *ino, enum guard_op op, int r);
 
 /* Somebody opened a locked file: does it still have the size and time of its record? Says so once. */
 void lock_check_suspect_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);

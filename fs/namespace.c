@@ -315,7 +315,7 @@ static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const 
 	r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
 	lock_metadata_after_locked(fs, ino, &before, false);
 	if (r < 0)
-		return r;
+		return lock_lower_result_locked(fs, ino, GUARD_UNLINK, r);
 	if (nlink <= 1)
 		lock_removed_locked(fs, ino);
 	return 0;

@@ -1,0 +1,67 @@
+"""A lower filesystem with locks of its own, as a mount of the cluster is: what it refuses with EROFS on a locked file is EPERM."""
+import contextlib
+import os
+import subprocess
+
+import pytest
+
+from harness import errno_of, need_program, open_errno, read_file, run, scaled, wait_for, write_file
+
+
+@contextlib.contextmanager
+def lower_says(share, call, error):
+    """Each such call of the daemon fails with this error, as the lower filesystem would say it."""
+    need_program('strace')
+    if scaled(10) == 1:
+        pytest.skip('strace and a sanitizer do not go together')
+    pid = share.proc.pid
+    tracer = subprocess.Popen(['strace', '-f', '-qq', '-p', str(pid), '-e', 'trace=' + call, '-e', 'inject=%s:error=%s' % (call, error),
+                               '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        def traced():
+            if tracer.poll() is not None:
+                pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
+            return all('TracerPid:\t0' not in open('/proc/%d/task/%s/status' % (pid, t)).read()
+                       for t in os.listdir('/proc/%d/task' % pid))
+        wait_for('strace to attach', traced)
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(30)
+        tracer.stderr.close()
+
+
+def refusals(share):
+    share.must('sync')
+    with open(os.path.join(share.state, 'audit.log')) as f:
+        return [line for line in f if 'a lock of the filesystem below' in line]
+
+
+def test_an_expired_file_that_the_cluster_keeps_is_refused_with_EPERM_and_told(mount):
+    share = mount('retention=1h', clocked=True)
+    share.lock('a')
+    share.now(7200)
+    share.wait_state('a', 'expired')
+    with lower_says(share, 'unlinkat', 'EROFS'):
+        assert errno_of(os.unlink, share.at('a')) == 'EPERM'
+        write_file(share.at('b.part'), b'x')
+        assert errno_of(os.unlink, share.at('b.part')) == 'EROFS', 'not locked: not ours to explain'
+    wait_for('the line', lambda: len(refusals(share)) == 1)
+    assert read_file(share.at('a')) == b'report\n' and share.shows('a') == 'expired'
+    assert open_errno(share.at('a'), os.O_WRONLY) == 'EPERM'
+    os.unlink(share.at('a'))
+
+
+def test_a_lower_filesystem_that_is_read_only_as_a_whole_stays_EROFS(mount):
+    point = mount.bases.make('tmpfs', 'lower-lock')
+    share = mount('retention=1h', clocked=True, base=point, state=os.path.join(mount.bases.root, 'state-of-lower-lock'))
+    share.lock('a')
+    share.now(7200)
+    share.wait_state('a', 'expired')
+    share.must('sync')
+    run('mount', '-o', 'remount,ro', point)
+    try:
+        assert errno_of(os.unlink, share.at('a')) == 'EROFS'
+    finally:
+        run('mount', '-o', 'remount,rw', point)
+    os.unlink(share.at('a'))
