@@ -24,11 +24,13 @@ import re
 import shlex
 import shutil
 import signal
+import ssl
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +106,17 @@ AUDITED = [  # --audit: the second differs from the first in nothing else, and t
     wormfs("wormfs", "default, audited", [], locks=True, uring=True),
     wormfs("wormfs-noaudit", "audit=off", ["audit=off"], locks=True, uring=True),
     wormfs("wormfs-noaudit-again", "the same: what two runs of one thing differ by", ["audit=off"], locks=True, uring=True),
+]
+# --push: likewise, with a cluster that answers at once on the same machine. Mounted beside the base, which is the cluster's own tree.
+def pushing(name, about, *opts):
+    return Contender(name, about, [str(WORMFS), "-f", "{base}", "{mnt}", "-o", ",".join(["state={state}", "retention=1d", *opts])],
+                     locks=True, uring=True)
+
+
+PUSHED = [
+    pushing("wormfs", "tells a cluster of each lock", "{push}"),
+    pushing("wormfs-nopush", "tells nobody"),
+    pushing("wormfs-nopush-again", "the same: what two runs of one thing differ by"),
 ]
 PEERS = ["bindfs", "mergerfs", "fuse-overlayfs", "passthrough_hp", "passthrough_hp-uring"]
 
@@ -601,21 +614,51 @@ def print_goals(result):
               f"{sum(r[-1] == '-' for r in rows)} not measured")
 
 
-def print_audit(result):
-    """With the audit log no operation is to be slower by more than 5 %."""
+def print_compared(result, what, without_it):
+    """With it no operation is to be slower by more than 5 %."""
     for base, phases in result["results"].items():
         rows = []
         for p, cells in phases.items():
-            r = ratio(cells, "wormfs", "wormfs-noaudit")
-            same = ratio(cells, "wormfs-noaudit-again", "wormfs-noaudit")
-            with_log, without = (cells.get(n, {}) for n in ("wormfs", "wormfs-noaudit"))
-            rows.append([p, short(without.get("ops_s")), short(with_log.get("ops_s")), as_ratio(r), as_ratio(same),
-                         as_ratio(cpu_ratio(cells, "wormfs", "wormfs-noaudit")),
-                         f"{with_log.get('after_cpu_s', 0):.2f}/{without.get('after_cpu_s', 0):.2f}",
+            r = ratio(cells, "wormfs", without_it)
+            same = ratio(cells, without_it + "-again", without_it)
+            on, off = (cells.get(n, {}) for n in ("wormfs", without_it))
+            rows.append([p, short(off.get("ops_s")), short(on.get("ops_s")), as_ratio(r), as_ratio(same),
+                         as_ratio(cpu_ratio(cells, "wormfs", without_it)),
+                         f"{on.get('after_cpu_s', 0):.2f}/{off.get('after_cpu_s', 0):.2f}",
                          "-" if r is None or same is None else "met" if r >= AHEAD else
                          "in the noise" if 1 - r <= abs(1 - same) else "NOT MET"])
-        table(f"{base}: operations per second without and with the audit log (goal: at least {AHEAD})",
-              ["phase", "audit=off", "audit=on", "ratio", "off/off", "by CPU", "CPU s after, on/off", ""], rows)
+        table(f"{base}: operations per second without and with {what} (goal: at least {AHEAD})",
+              ["phase", "off", "on", "ratio", "off/off", "by CPU", "CPU s after, on/off", ""], rows)
+
+
+def print_audit(result):
+    print_compared(result, "the audit log", "wormfs-noaudit")
+
+
+def print_push(result):
+    print_compared(result, "a push to a cluster", "wormfs-nopush")
+
+
+@contextlib.contextmanager
+def cluster(work):
+    """A stand-in whose tree is this machine's; yields mount options, in which {base} is still to be put."""
+    proc = subprocess.Popen([BUILD / "mockqumulo", "--tree", "/", "--listen", "127.0.0.1:0", "--token-file", work / "token",
+                             "--cert-out", work / "cert", "--journal", "1000"], stdout=subprocess.PIPE, text=True)
+    try:
+        said = dict(line.rstrip("\n").split(" ", 1) for line in iter(proc.stdout.readline, "\n") if " " in line)
+        if "url" not in said:
+            raise SystemExit("bench: mockqumulo did not start")
+        yield (f"push=qumulo:{said['url'].split('//')[1]},push_root={{base}},push_credentials={said['token-file']},"
+               f"push_ca={said['ca-file']}")
+        context = ssl.create_default_context(cafile=said["ca-file"])
+        with urllib.request.urlopen(said["url"] + "/mock/counts", context=context, timeout=30) as reply:
+            told = json.load(reply).get("PATCH /v1/files/{ref}/file-lock 200", 0)
+        if not told:
+            raise SystemExit("bench: no lock came to the cluster: nothing was measured")
+        say(f"{told} locks came to the cluster")
+    finally:
+        proc.terminate()
+        proc.wait()
 
 
 # --- round trips -----------------------------------------------------------------------------
@@ -783,6 +826,8 @@ def arguments():
     p.add_argument("--goals", action="store_true", help="also the project's targets, met or not")
     p.add_argument("--audit", action="store_true",
                    help="instead compare audit=on with audit=off: create, rename, unlink, refused open, read")
+    p.add_argument("--push", action="store_true",
+                   help="instead compare a mount that tells a cluster (mockqumulo, TLS) of each lock with one that does not: create and lock")
     p.add_argument("--trips", action="store_true",
                    help="instead count the FUSE requests of each operation of the small-file phases")
     p.add_argument("--show", action="store_true", help="print the last result again, measure nothing")
@@ -850,6 +895,7 @@ def print_events(rows):
 
 def main():
     args = arguments()
+    compared = "audit" if args.audit else "push" if args.push else None
     if args.list:
         for c in CONTENDERS:
             print(f"{c.name:22}{c.about}: {shlex.join(c.argv) if c.argv else ''}")
@@ -857,9 +903,9 @@ def main():
             print(f"{s.name:22}{s.about}")
         return 0
     if args.show:
-        result = json.loads((args.out.with_name("audit.json") if args.audit else args.out).read_text())
-        if args.audit:
-            print_audit(result)
+        result = json.loads((args.out.with_name(compared + ".json") if compared else args.out).read_text())
+        if compared:
+            {"audit": print_audit, "push": print_push}[compared](result)
             return 0
         print_tables(result)
         if args.goals:
@@ -881,21 +927,27 @@ def main():
 
     n, mib, reps, variants = (400, 32, 2, ["1p", "4"]) if args.quick else (2000, 128, 5, list(VARIANTS))
     reps = args.reps or reps
-    if args.audit:
+    if compared:
         n, reps = (2000, args.reps or 3) if args.quick else (10000, args.reps or 9)  # short phases differ by more than 5 % from themselves
-    steps, asked = choose(audit_steps(n) if args.audit else steps_of(n, mib, variants), args.only)
-    contenders = AUDITED if args.audit else present(args)
+    steps, asked = choose(audit_steps(n) if compared else steps_of(n, mib, variants), args.only or (["create"] if args.push else None))
+    contenders = AUDITED if args.audit else PUSHED if args.push else present(args)
     bases = args.base or ["tmpfs", "disk"]
     out = args.out
     if args.trips:
         out = out.with_name("trips.json")
-    if args.audit and out.name == "result.json":
-        out = out.with_name("audit.json")
+    if compared and out.name == "result.json":
+        out = out.with_name(compared + ".json")
     logs = out.parent / "logs"
     logs.mkdir(parents=True, exist_ok=True)
 
     about = machine()
-    with work_space(bases, args.disk) as (work, dirs), uring_enabled() as uring:
+    with contextlib.ExitStack() as stack:
+        work, dirs = stack.enter_context(work_space(bases, args.disk))
+        uring = stack.enter_context(uring_enabled())
+        if args.push:
+            options = stack.enter_context(cluster(work))
+            for c in contenders:
+                c.argv = [a.replace("{push}", options) for a in c.argv]
         if WORMFS.exists():  # one binary for the whole run, whatever is built meanwhile
             shutil.copy2(WORMFS, work / "wormfs")
             for c in contenders:
@@ -907,7 +959,7 @@ def main():
             result = {"trips": trips(bench, work, 500)}
         else:
             result = {"results": summary(bench.run(steps, reps), asked)}
-        result["events"] = event_bench(work)
+        result["events"] = {} if args.push else event_bench(work)
     about["load_after"] = os.getloadavg()[0]
     result.update({
         "machine": about,
@@ -917,7 +969,7 @@ def main():
                             "worker": shlex.join([s.worker, *s.args])} for s in steps},
         "repetitions": reps, "small_files": n, "data_mib": mib, "failures": bench.failures,
     })
-    result["policy"] = [] if args.audit else policy_bench()
+    result["policy"] = [] if compared else policy_bench()
     out.write_text(json.dumps(result, indent=1) + "\n")
 
     print(f"{about['date']}  {about['kernel']}  {about['cpu']}\n"
@@ -929,8 +981,8 @@ def main():
         print(f"{name:22}{c['about']}: {c['command']}")
     if args.trips:
         print_trips(result["trips"])
-    elif args.audit:
-        print_audit(result)
+    elif compared:
+        {"audit": print_audit, "push": print_push}[compared](result)
     else:
         print_tables(result)
         if args.goals:
