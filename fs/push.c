@@ -386,8 +386,8 @@ json_t *push_mount_json(struct wormfs *fs)
 	pusher_status(fs->push->pusher, &s);
 	open = s.state != PUSHER_OK;
 	(void)ledger_push_count(fs->ledger, &waiting, &failed);		/* the ledger's state is beside this, and says it */
-	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:i, s:o, s:o, s:s?, s:o}",
-			 "target", fs->push->endpoint.url, "root", fs->opt.push_root, "state", state_name(&s),
+	return json_pack("{s:s, s:o, s:s, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:i, s:o, s:o, s:s?, s:o}",
+			 "target", fs->push->endpoint.url, "root", path_json(fs->opt.push_root), "state", state_name(&s),
 			 "reason", open ? json_string(s.reason) : json_null(), "since", open ? time_json(s.since_s) : json_null(),
 			 "next_try", open ? time_json(s.next_try_s) : json_null(), "in_flight", (int)s.in_flight,
 			 "waiting", (json_int_t)waiting, "failed", (json_int_t)failed, "told", (json_int_t)s.told,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lockstore/audit_files.h"
+#include "lockstore/whole_write.h"
 
 #define TORN_SHOWN_BYTES 2048	/* of a torn line, kept in its event */
 
@@ -49,21 +50,6 @@ int audit_batch_add(struct audit_batch *batch, const struct audit_times *times, 
 }
 
 /* ---- the file ---- */
-
-static int write_all(int fd, const char *bytes, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		bytes += n;
-		len -= n;
-	}
-	return 0;
-}
 
 /* Back to whole lines that are written. */
 static int cut(struct audit_tail *tail)
@@ -156,7 +142,7 @@ int audit_tail_write(struct audit_tail *tail, const struct audit_batch *batch, b
 	if (tail->torn)
 		r = cut(tail);
 	if (r == 0) {
-		r = write_all(tail->fd, batch->bytes, batch->len);
+		r = whole_write(tail->fd, batch->bytes, batch->len);
 		if (r == 0 && sync && fdatasync(tail->fd) < 0)
 			r = -errno;
 		if (r < 0)

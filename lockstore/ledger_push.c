@@ -251,13 +251,19 @@ static int change_end(struct ledger *ledger, sqlite3_stmt *stmt)
 	return ledger_change_end(ledger, r);
 }
 
-int ledger_push_sending_hold(struct ledger *ledger, const struct file_key *key)
+/* A statement that wants to know of nothing but the key. */
+static int change_row(struct ledger *ledger, enum ledger_statement which, const char *sql, const struct file_key *key)
 {
 	sqlite3_stmt *stmt;
 	int r;
 
-	r = change(ledger, STMT_PUSH_SENDING, "UPDATE file SET pushed_hold = 2 WHERE key = ?1 AND pushed_hold = 0", key, &stmt);
+	r = change(ledger, which, sql, key, &stmt);
 	return r < 0 ? r : change_end(ledger, stmt);
+}
+
+int ledger_push_sending_hold(struct ledger *ledger, const struct file_key *key)
+{
+	return change_row(ledger, STMT_PUSH_SENDING, "UPDATE file SET pushed_hold = 2 WHERE key = ?1 AND pushed_hold = 0", key);
 }
 
 int ledger_push_done(struct ledger *ledger, const struct file_key *key, const struct ledger_push_result *result)
@@ -322,11 +328,7 @@ int ledger_push_failed(struct ledger *ledger, const struct file_key *key, enum l
 
 int ledger_push_unwanted(struct ledger *ledger, const struct file_key *key)
 {
-	sqlite3_stmt *stmt;
-	int r;
-
-	r = change(ledger, STMT_PUSH_UNWANTED, "UPDATE file SET push = 0, push_state = 0, push_error = NULL WHERE key = ?1", key, &stmt);
-	return r < 0 ? r : change_end(ledger, stmt);
+	return change_row(ledger, STMT_PUSH_UNWANTED, "UPDATE file SET push = 0, push_state = 0, push_error = NULL WHERE key = ?1", key);
 }
 
 /* Seldom: not worth a statement that is kept. */

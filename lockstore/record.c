@@ -20,6 +20,8 @@
 #include <openssl/evp.h>
 #include <openssl/params.h>
 
+#include "lockstore/whole_write.h"
+
 #define MAC_OFFSET 48
 #define MAC_BYTES RECORD_MAC_BYTES
 #define DIGEST_BYTES 32
@@ -135,21 +137,6 @@ out:
 	return r;
 }
 
-static int write_all(int fd, const uint8_t *bytes, size_t len_bytes)
-{
-	while (len_bytes) {
-		ssize_t n = write(fd, bytes, len_bytes);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		bytes += n;
-		len_bytes -= (size_t)n;
-	}
-	return 0;
-}
-
 static int fsync_directory_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');
@@ -189,7 +176,7 @@ static int key_file_create(const char *path)
 		r = -errno;
 		goto out;
 	}
-	r = write_all(fd, secret, sizeof(secret));
+	r = whole_write(fd, secret, sizeof(secret));
 	if (r < 0)
 		goto out_unlink;
 	if (fsync(fd) < 0) {

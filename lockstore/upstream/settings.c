@@ -1,4 +1,4 @@
-/* What a secret was in is wiped, but for jansson's own copies while a JSON file is changed. */
+/* What a secret was in is wiped, but for copies that jansson and the C library make while a file is changed. */
 #include "lockstore/upstream/settings.h"
 
 #include <ctype.h>
@@ -13,6 +13,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "lockstore/whole_write.h"
 
 #define SETTINGS_MAX 16	/* changed at once; there are seven */
 
@@ -305,21 +307,6 @@ static int change_json(const char *text, const struct upstream_setting *settings
 	return r;
 }
 
-static int write_all(int fd, const char *text)
-{
-	for (size_t len = strlen(text); len > 0;) {
-		ssize_t n = write(fd, text, len);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			text += n;
-			len -= (size_t)n;
-		}
-	}
-	return fsync(fd) < 0 ? -errno : 0;
-}
-
 static int replace(const char *path, const char *text, const struct stat *old)
 {
 	char *copy = strdup(path), *temporary = NULL, *dir;
@@ -342,8 +329,8 @@ static int replace(const char *path, const char *text, const struct stat *old)
 	if (old && (old->st_uid != geteuid() || old->st_gid != getegid()) && fchown(fd, old->st_uid, old->st_gid) < 0)
 		r = -errno;
 	if (r == 0)
-		r = write_all(fd, text);
-	if (r == 0 && (rename(temporary, path) < 0 || fsync(dir_fd) < 0))
+		r = whole_write(fd, text, strlen(text));
+	if (r == 0 && (fsync(fd) < 0 || rename(temporary, path) < 0 || fsync(dir_fd) < 0))
 		r = -errno;
 	if (r < 0)
 		(void)unlink(temporary);	/* the first error is the one that is told */

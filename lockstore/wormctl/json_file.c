@@ -8,20 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int write_all(int fd, const char *text, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, text, len);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			text += n;
-			len -= (size_t)n;
-		}
-	}
-	return fsync(fd) < 0 ? -errno : 0;
-}
+#include "lockstore/whole_write.h"
 
 int json_file_write(const char *dir, const char *name, json_t *object)
 {
@@ -39,8 +26,8 @@ int json_file_write(const char *dir, const char *name, json_t *object)
 		r = -errno;
 		goto out;
 	}
-	r = write_all(fd, text, strlen(text));
-	if (r == 0 && (renameat(dir_fd, temporary, dir_fd, name) < 0 || fsync(dir_fd) < 0))
+	r = whole_write(fd, text, strlen(text));
+	if (r == 0 && (fsync(fd) < 0 || renameat(dir_fd, temporary, dir_fd, name) < 0 || fsync(dir_fd) < 0))
 		r = -errno;
 	if (r < 0)
 		(void)unlinkat(dir_fd, temporary, 0);	/* the next one replaces it */

@@ -16,21 +16,7 @@
 #include <unistd.h>
 
 #include "lockstore/control.h"
-
-static int write_all(int fd, const void *data, size_t len)
-{
-	const char *p = data;
-
-	while (len > 0) {
-		ssize_t n = write(fd, p, len);
-
-		if (n < 0)
-			return -errno;
-		p += n;
-		len -= n;
-	}
-	return 0;
-}
+#include "lockstore/whole_write.h"
 
 static void mount_query_child(int out, const char *path)
 {
@@ -46,9 +32,9 @@ static void mount_query_child(int out, const char *path)
 		n = lgetxattr(path, XATTR_WORM_MOUNT, text, XATTR_SIZE_MAX);
 	error = n < 0 ? errno : 0;
 
-	(void)!write_all(out, &error, sizeof(error));	/* the parent sees a short answer */
+	(void)!whole_write(out, &error, sizeof(error));	/* the parent sees a short answer */
 	if (n > 0)
-		(void)!write_all(out, text, n);
+		(void)!whole_write(out, text, n);
 	_exit(0);
 }
 

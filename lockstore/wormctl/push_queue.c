@@ -198,8 +198,11 @@ static int print_row(void *arg, const struct ledger_push_row *row)
 	if (q->ctl->json) {
 		json_t *line = json_object();
 
-		if (!line || json_set_path(line, row->path) < 0)
+		if (!line || json_set_path(line, row->path) < 0) {
+			json_decref(line);
+			json_decref(json);
 			return -ENOMEM;
+		}
 		(void)json_object_update(line, json);	/* out of memory prints less of it */
 		json_decref(json);
 		return print_json(line);
@@ -271,9 +274,18 @@ static int ask_daemon(struct queue *q, struct failure *f, json_t **ret_answer)
 	char *path = NULL;
 	int r;
 
-	if (q->one.path && *q->one.path && control_path_encode(q->one.path, &path) == 0)
-		json_object_set_new(question, "path", json_string(path));
-	free(path);
+	/* Without its path it would be a question about the whole share. */
+	r = question ? 0 : -ENOMEM;
+	if (r == 0 && q->one.path && *q->one.path) {
+		r = control_path_encode(q->one.path, &path);
+		if (r == 0 && json_object_set_new(question, "path", json_string(path)) < 0)
+			r = -ENOMEM;
+		free(path);
+	}
+	if (r < 0) {
+		json_decref(question);
+		return fail(f, r, "cannot ask the daemon: %s", strerror(-r));
+	}
 	r = share_client(q->one.share, &client, f);
 	if (r < 0) {
 		json_decref(question);

@@ -56,8 +56,7 @@ static int read_secret(const char *path, char **ret_secret, struct failure *f)
 
 	if (!in)
 		return fail(f, -errno, "cannot read %s: %s", quoted(path), strerror(errno));
-	if (in == stdin)
-		setvbuf(in, NULL, _IONBF, 0);	/* a second secret may follow, for somebody else's buffer none stays here */
+	setvbuf(in, NULL, _IONBF, 0);	/* on stdin a second secret may follow, and no buffer keeps one */
 	n = getline(&line, &size, in);
 	if (n > 0 && line[n - 1] == '\n')
 		line[--n] = '\0';
