@@ -33,7 +33,7 @@ OUR_LDFLAGS = -pthread -Wl,-z,relro,-z,now
 STORE_SRC := $(sort $(wildcard lockstore/*.c lockstore/events/*.c lockstore/upstream/*.c))
 CTL_SRC := $(sort $(wildcard lockstore/wormctl/*.c))
 FS_SRC := $(sort $(wildcard fs/*.c))
-# What the mocks share: mockarchive/http_*.c. Nothing of it is in wormfs.
+# What the mocks and wormctl serve share: mockarchive/http_*.c. Nothing of it is in wormfs.
 HTTP_SRC := $(sort $(wildcard mockarchive/http_*.c))
 QUMULO_SRC := $(sort $(wildcard mockarchive/mockqumulo/*.c))
 # What unit tests and fuzzers link of it: the pure modules.
@@ -70,8 +70,8 @@ $(BUILD)/libwormhttp.a: $(call obj,$(HTTP_SRC))
 $(BUILD)/wormfs: $(call obj,$(FS_SRC)) $(BUILD)/libwormstore.a
 	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_FS)) $(LDFLAGS)
 
-$(BUILD)/wormctl: $(call obj,$(CTL_SRC) fs/guard.c) $(BUILD)/libwormstore.a
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE)) $(LDFLAGS)
+$(BUILD)/wormctl: $(call obj,$(CTL_SRC) fs/guard.c) $(BUILD)/libwormhttp.a $(BUILD)/libwormstore.a
+	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE) $(PACKAGES_HTTP)) $(LDFLAGS)
 
 $(BUILD)/mockqumulo: $(call obj,$(QUMULO_SRC)) $(BUILD)/libwormhttp.a
 	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_HTTP)) $(LDFLAGS)
@@ -89,6 +89,7 @@ $(BUILD)/obj/mockarchive/%.o: mockarchive/%.c
 	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_HTTP) $(PACKAGES_ARCHIVE)) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/mockarchive/web.o: $(wildcard mockarchive/web/*)
+$(BUILD)/obj/lockstore/wormctl/serve_page.o: $(wildcard lockstore/wormctl/web/*)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)

@@ -3,13 +3,13 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit append extend hold release delete shorten requests approve expire policy push reindex verify export report audit events clock watch-upstream errno-table'
+	local commands='list status commit append extend hold release delete shorten requests approve expire policy push reindex verify export report audit events serve clock watch-upstream errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html | --as | --size | --rules | --config | --cluster | --credentials | --ca | --root | --token-file | --user | --password-file | --retention | --settle | --rescan | --id | --output | --files | --to | --count | --type) ((i++)) ;;
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html | --as | --size | --rules | --config | --cluster | --credentials | --ca | --root | --token-file | --listen | --host | --user | --password-file | --retention | --settle | --rescan | --id | --output | --files | --to | --count | --type) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -23,7 +23,7 @@ _wormctl()
 	case $prev in
 	--state) words='retained expired held' ;;
 	--uid | --as) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
-	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --event | --head | --first | --path | --jobs | --size | --cluster | --root | --user | --settle | --rescan | --id | --files | --to | --count | --type) return ;;
+	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --event | --head | --first | --path | --jobs | --size | --cluster | --root | --user | --settle | --rescan | --id | --files | --to | --count | --type | --listen | --host) return ;;
 	--retention) words='30d 6mo 1y 7y 10y' ;;
 	--state-dir | --out)
 		compopt -o filenames
@@ -53,6 +53,7 @@ _wormctl()
 		audit:*) [ "$nth" -gt 0 ] || words='show verify export' ;;
 		events:-*) words='--from --to --count --path --type --uid --refused --raw --json --state-dir --help' ;;
 		events:*) [ "$nth" -gt 0 ] || words='tail replay consumers stats listen decode' ;;
+		serve:-*) words='--listen --token-file --host --allow-remote --json --state-dir --help' ;;
 		clock:-*) words='--reason --json --state-dir --help' ;;
 		clock:*) [ "$nth" -gt 0 ] || words='status accept' ;;
 		verify:-*) words='--rate --jobs --since --resume --quiet --json --state-dir --key --help' ;;
