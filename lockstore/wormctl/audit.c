@@ -13,6 +13,7 @@
 #include "lockstore/control.h"
 #include "lockstore/ledger.h"
 #include "lockstore/retention.h"
+#include "lockstore/wormctl/audit_viewer.h"
 #include "lockstore/wormctl/one_share.h"
 #include "lockstore/wormctl/output.h"
 #include "lockstore/wormctl/wormctl.h"
@@ -33,6 +34,8 @@ struct audit_query {
 	uint64_t first_seq;
 	struct audit_head *heads;
 	size_t nheads;
+
+	struct audit_viewer viewer;
 
 	FILE *out;			/* export */
 	uint64_t found;
@@ -206,6 +209,24 @@ static int show(struct audit_query *q, struct failure *f)
 	return r < 0 ? fail_log(q, r, f) : 0;
 }
 
+static int view(struct audit_query *q, struct failure *f)
+{
+	int r = check_state_dir(q, f);
+
+	if (r < 0)
+		return r;
+	sync_share(q);
+	q->viewer.by_uid = q->by_uid;
+	q->viewer.uid = q->uid;
+	q->viewer.path = q->path ? q->path : q->one.path;
+	q->viewer.json = q->ctl->json;
+	r = audit_viewer_run(&q->viewer, q->share->state_dir, f);
+	q->found = q->viewer.found;
+	if (q->viewer.events && q->viewer.left_out)
+		complain("%llu events are missing: they were overwritten or never written", (unsigned long long)q->viewer.left_out);
+	return r;
+}
+
 /* ---- export ---- */
 
 static int export_line(void *arg, const struct audit_at *at, const char *text, size_t len, bool whole)
@@ -360,7 +381,8 @@ static int verify(struct audit_query *q, bool *ret_sound, struct failure *f)
 
 /* ---- the command ---- */
 
-enum { OPT_SINCE = OPT_OF_COMMAND, OPT_UNTIL, OPT_UID, OPT_PATH, OPT_EVENT, OPT_DENIED, OPT_HEAD, OPT_ANCHOR, OPT_FILE, OPT_FIRST };
+enum { OPT_SINCE = OPT_OF_COMMAND, OPT_UNTIL, OPT_UID, OPT_PATH, OPT_EVENT, OPT_DENIED, OPT_HEAD, OPT_ANCHOR, OPT_FILE, OPT_FIRST, OPT_START, OPT_END, OPT_TYPE,
+       OPT_SUCCESS, OPT_FAILURE, OPT_EVENTS };
 
 static int parse_uid(const char *text, uid_t *ret_uid)
 {
@@ -421,6 +443,25 @@ static int take_option(struct audit_query *q, int c, char **argv)
 		r = add_anchors(q, optarg);
 		return r < 0 ? wrong_usage(&command_audit, "cannot read the anchors in %s: %s", quoted(optarg),
 					   r == -EBADMSG ? "a line is not SEQ:HASH" : strerror(-r)) : -1;
+	case OPT_START:
+	case OPT_END:
+		if (audit_viewer_moment(optarg, c == OPT_START ? &q->viewer.start_ns : &q->viewer.end_ns) < 0)
+			return wrong_usage(&command_audit, "%s: write a date, UTC: '2030-01-01 12:00:00'", quoted(optarg));
+		return -1;
+	case OPT_TYPE:
+		if (!*optarg || strlen(optarg) > AUDIT_VIEWER_TYPES_MAX)
+			return wrong_usage(&command_audit, "--type %s: write protocol, config, or names and patterns", quoted(optarg));
+		q->viewer.types = optarg;
+		return -1;
+	case OPT_SUCCESS:
+		q->viewer.success = true;
+		return -1;
+	case OPT_FAILURE:
+		q->viewer.failure = true;
+		return -1;
+	case OPT_EVENTS:
+		q->viewer.events = true;
+		return -1;
 	case OPT_FILE:
 		q->file = optarg;
 		return -1;
@@ -445,6 +486,8 @@ static int run_what(struct audit_query *q, const char *what, int argc, char **ar
 	q->share = q->one.share;
 	if (r == 0 && strcmp(what, "show") == 0)
 		r = show(q, &f);
+	else if (r == 0 && strcmp(what, "viewer") == 0)
+		r = view(q, &f);
 	else if (r == 0 && exports)
 		r = export(q, argv[argc], &f);
 	else if (r == 0)
@@ -469,9 +512,16 @@ static int run_audit(struct wormctl *ctl, int argc, char **argv)
 		{ "anchor", required_argument, NULL, OPT_ANCHOR },
 		{ "file", required_argument, NULL, OPT_FILE },
 		{ "first", required_argument, NULL, OPT_FIRST },
+		{ "start", required_argument, NULL, OPT_START },
+		{ "end", required_argument, NULL, OPT_END },
+		{ "type", required_argument, NULL, OPT_TYPE },
+		{ "success", no_argument, NULL, OPT_SUCCESS },
+		{ "failure", no_argument, NULL, OPT_FAILURE },
+		{ "events", no_argument, NULL, OPT_EVENTS },
 		{ 0 },
 	};
-	struct audit_query q = { .ctl = ctl, .first_seq = UINT64_MAX };
+	struct audit_query q = { .ctl = ctl, .first_seq = UINT64_MAX,
+				 .viewer = { .start_ns = INT64_MIN, .end_ns = INT64_MAX } };
 	const char *what;
 	int c, r, nargs, code = EXIT_COULD_NOT;
 	bool exports;
@@ -486,8 +536,8 @@ static int run_audit(struct wormctl *ctl, int argc, char **argv)
 	what = optind < argc ? argv[optind] : "";
 	exports = strcmp(what, "export") == 0;
 	nargs = argc - optind - 1 - (exports ? 1 : 0);
-	if (strcmp(what, "show") != 0 && strcmp(what, "verify") != 0 && !exports)
-		code = wrong_usage(&command_audit, *what ? "there is no 'audit %s'" : "show, verify or export?", what);
+	if (strcmp(what, "show") != 0 && strcmp(what, "viewer") != 0 && strcmp(what, "verify") != 0 && !exports)
+		code = wrong_usage(&command_audit, *what ? "there is no 'audit %s'" : "show, viewer, verify or export?", what);
 	else if (nargs < 0)
 		code = wrong_usage(&command_audit, "export into which FILE?");
 	else if (nargs > 1 || (nargs == 1 && q.file))
@@ -506,9 +556,10 @@ static int run_audit(struct wormctl *ctl, int argc, char **argv)
 
 const struct command command_audit = {
 	.name = "audit",
-	.summary = "who did, or was refused, what: show, verify or export the audit log",
+	.summary = "who did, or was refused, what: show, view, verify or export the audit log",
 	.help =
 	"Usage: wormctl audit show [OPTION]... [PATH]\n"
+	"       wormctl audit viewer [--start DATE] [--end DATE] [--type TYPES] [OPTION]... [PATH]\n"
 	"       wormctl audit verify [OPTION]... [PATH]\n"
 	"       wormctl audit export [--since DATE] [--until DATE] [PATH] FILE\n"
 	"\n"
@@ -524,6 +575,15 @@ const struct command command_audit = {
 	"      --event GLOBS  deny_*:commit\n"
 	"      --denied       refusals only\n"
 	"      --json         the lines as they are\n"
+	"\n"
+	"viewer prints the same as isi_audit_viewer does: [NUMBER: DATE] and a JSON object with eventType and detailType.\n"
+	"      --start DATE, --end DATE\n"
+	"                     from and before this moment, UTC: '2030-01-01 12:00:00'\n"
+	"      --type TYPES   protocol (files), config (the share), or types and detail types: delete:rename_*\n"
+	"      --success, --failure\n"
+	"                     only what was done; only what was refused or failed\n"
+	"      --events       from the ring of -o events=on: each change, also of what no lock has to do with\n"
+	"      --uid, --path, --json  as above; --json: the objects alone\n"
 	"\n"
 	"verify walks the chain through all files and names what is wrong: file, line, number, and what: a line\n"
 	"changed, missing, reordered, replaced, or the end cut. 'torn' is a last line that a kill or a power cut\n"
@@ -542,10 +602,11 @@ const struct command command_audit = {
 	"Examples:\n"
 	"  wormctl audit show --denied --since 1d /srv/share\n"
 	"  wormctl audit show --json /srv/share/report.pdf | jq -r .event\n"
+	"  wormctl audit viewer --start '2026-11-24 12:00:00' --type delete --failure /srv/share\n"
 	"  wormctl audit verify /srv/share\n"
 	"  wormctl audit export --since 2026-01-01 /srv/share audit-2026.jsonl\n"
 	"\n"
-	"Exit codes: show, export: 0 lines were found, 1 none was; verify: 0 as it was written, 1 it is not;\n"
+	"Exit codes: show, viewer, export: 0 lines were found, 1 none was; verify: 0 as it was written, 1 it is not;\n"
 	"2 could not.\n",
 	.run = run_audit,
 };

@@ -54,8 +54,8 @@ function seconds(s) {
 
 function showDaemon(state) {
   const d = state.daemon;
-  $('share').textContent = state.share;
-  document.title = state.share + ' – wormfs';
+  $('share').textContent = d.share || state.share;
+  document.title = (d.share || state.share) + ' – wormfs';
   document.body.dataset.daemon = d.state;
   $('daemon').textContent = d.state === 'mounted' ? 'mounted at ' + d.mountpoint + ', wormfs ' + d.version + ', pid ' + d.pid :
     d.state + (d.why ? ': ' + d.why : '');
