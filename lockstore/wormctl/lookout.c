@@ -240,7 +240,7 @@ int lookout_events(struct lookout *l, uint64_t after, char **ret_text, size_t *r
 	struct event_json format = { 0 };
 	struct event_counts none = { 0 };
 	char *line = malloc(EVENT_JSON_MAX), *text = NULL;
-	uint64_t next, first;
+	uint64_t next, first, skipped = 0;
 	size_t len = 0, n = 0;
 	FILE *out = line ? open_memstream(&text, &len) : NULL;
 
@@ -252,8 +252,10 @@ int lookout_events(struct lookout *l, uint64_t after, char **ret_text, size_t *r
 	first = l->nevents - l->nkept;
 	if (after == UINT64_MAX)
 		first = l->nkept > LOOKOUT_ANSWER_EVENTS ? l->nevents - LOOKOUT_ANSWER_EVENTS : first;
+	else if (l->nkept && l->events[first % LOOKOUT_EVENTS].seq > after + 1)
+		skipped = l->events[first % LOOKOUT_EVENTS].seq - after - 1;
 	next = after == UINT64_MAX ? 0 : after;
-	fprintf(out, "{\"missed\":%llu,\"events\":[", (unsigned long long)l->missed);
+	fprintf(out, "{\"missed\":%llu,\"skipped\":%llu,\"events\":[", (unsigned long long)l->missed, (unsigned long long)skipped);
 	for (uint64_t i = first; i < l->nevents && n < LOOKOUT_ANSWER_EVENTS && ftell(out) < LOOKOUT_ANSWER_BYTES; i++) {
 		const struct lookout_event *kept = &l->events[i % LOOKOUT_EVENTS];
 		struct event ev;

@@ -29,8 +29,8 @@ int lookout_close(struct lookout *lookout);
 /* All but the events, for the page; without keys, credentials, or where they are kept. NULL: out of memory. */
 json_t *lookout_state(struct lookout *lookout);
 
-/* {"next":N,"missed":N,"events":[...]}: what comes behind event `after`, as `wormctl events --json` prints it; UINT64_MAX: the last
- * LOOKOUT_ANSWER_EVENTS. The caller frees *ret_text. */
+/* {"missed":N,"skipped":N,"events":[...],"next":N}: what comes behind event `after`, as `wormctl events --json` prints it; UINT64_MAX: the last
+ * LOOKOUT_ANSWER_EVENTS. missed: never seen here; skipped: behind `after`, and not kept any more. The caller frees *ret_text. */
 int lookout_events(struct lookout *lookout, uint64_t after, char **ret_text, size_t *ret_len);
 
 /* All counters in the text format of Prometheus, 0.0.4. Likewise. */

@@ -331,19 +331,22 @@ def test_events_come_once_each_in_answers_that_are_bounded(mount, serve):
     share = mount('events=on')
     s = serve(share)
     seen, after = [], s.events()['next']
-    for i in range(150):
+    began, skipped = after, 0
+    for i in range(300):
         write_file(share.at('f%d' % i))
-    last = wait_for('the last', lambda: [e['Seq'] for e in s.events()['events'] if e['Event'].get('Path') == '/f149'])
+    last = wait_for('the last', lambda: [e['Seq'] for e in s.events()['events'] if e['Event'].get('Path') == '/f299'])
     while True:
         answer = s.events(after)
         assert len(answer['events']) <= 200
         if not answer['events']:
             break
+        skipped += answer['skipped']
         seen += [e['Seq'] for e in answer['events']]
         after = answer['next']
     assert answer['missed'] == 0 and seen == sorted(set(seen)) and seen[-1] >= last[-1]
-    assert len(seen) <= 500 and seen == list(range(seen[0], seen[-1] + 1))		# what it keeps
-    assert s.events(10 ** 18) == {'missed': 0, 'events': [], 'next': 10 ** 18}
+    assert len(seen) == 500 and seen == list(range(seen[0], seen[-1] + 1))		# what it keeps
+    assert skipped == seen[0] - began - 1
+    assert s.events(10 ** 18) == {'missed': 0, 'skipped': 0, 'events': [], 'next': 10 ** 18}
 
 
 def test_refusals_of_the_past_hour_are_there_when_it_starts(mount, serve):
