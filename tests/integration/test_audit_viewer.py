@@ -3,10 +3,11 @@ import json
 import os
 import re
 import time
+import urllib.parse
 
 import pytest
 
-from harness import ALICE, DAY, RENAME_EXCHANGE, WORMCTL, as_user, errno_of, open_errno, read_file, renameat2, run, write_file
+from harness import ALICE, WORMCTL, as_user, errno_of, open_errno, run, write_file
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
@@ -36,7 +37,7 @@ def busy(mount):
     share = mount('retention=1d,events=on', lower_mode=0o777)
     os.mkdir(share.at('d'))
     os.chmod(share.at('d'), 0o777)
-    path = share.lock('d/a', mode=0o666)
+    share.lock('d/a', mode=0o666)
     path = share.at('d/a')
     tries = [
         lambda: os.open(path, os.O_WRONLY), lambda: os.truncate(path, 0), lambda: os.unlink(path), lambda: os.rename(path, path + '2'),
@@ -136,7 +137,7 @@ def test_it_works_with_nothing_mounted_and_names_any_bytes(mount):
     for source in ([], ['--events']):
         found = [o['payload'] for o in objects(share, '--type', 'commit_file', *source, '--path', 'd')]
         assert [p['fileName'] for p in found] == ['/d/q"u\n\ufffd<!--']
-        assert found[0]['fileNameEncoded'] == 'd/q%22u%0A%FF<!--' or '%FF' in found[0]['fileNameEncoded']
+        assert urllib.parse.unquote_to_bytes(found[0]['fileNameEncoded']) == b'd/' + name
         assert len(viewer(share, *source, '--type', 'commit_file').out.splitlines()) == 2
 
 
