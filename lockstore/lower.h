@@ -56,7 +56,8 @@ int lower_open_parent(int root_fd, int dir_fd, int flags);
 /* Puts the pin on a directory and on every directory above it up to the root of the share, topmost
  * first, stopping at the first that has it: whoever has the pin has pinned parents.
  * The root itself is pinned too. `dir_fd` may be O_PATH; root_fd is the share's root.
- * -EXDEV: dir_fd is not below it. */
+ * -EXDEV: dir_fd is not below it. Where the way up ends at the root of another mount first, as it does for a directory of a
+ * filesystem mounted below the share, all up to that one are pinned, and the root. */
 int lower_pin(int root_fd, int dir_fd, enum lower_namespace ns);
 
 /* The same without stopping at a pin: after a restore a directory may have its own and lack one above. */
