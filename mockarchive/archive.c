@@ -162,6 +162,8 @@ static void opened_locked(struct wormfs *fs, struct inode *ino, const struct han
 		f = file_make_locked(a, ino->nodeid, path ? path : "");
 	if (f)
 		robot_opened_locked(a, f, h->writer, h->writer && f->offline);
+	if (f && h->writer && fi->flags & O_TRUNC)
+		file_charge_locked(a, f, 0);
 	/* Every read of a stub must be seen: where its end does not show, or a part of it can be read without a recall. Likewise where a
 	 * rule is about reads: the page cache would answer some, and reading ahead fail in place of the caller. */
 	fi->direct_io |= f && ((f->offline && (a->set.st_size != SIZE_LOGICAL || f->stub_bytes)) || faults_covers(a->faults, FAULT_READ));

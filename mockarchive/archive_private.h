@@ -51,6 +51,7 @@ struct file {
 	uint64_t stub_bytes;		/* of an offline file: this much of it is on disk all the same */
 	int64_t since_ns;
 	uint64_t size_bytes;		/* of the data on tape, or as the last writer left it */
+	uint64_t disk_bytes;		/* what it counts for in online_bytes: a writer's file as it grows */
 	int64_t mtime_ns;		/* likewise: taking blocks away or bringing them back must not show */
 	int64_t ctime_ns;		/* as its users left it, what stat shows: tar takes a change for one of the data. 0: not known */
 	enum archive_copy_state copy[ARCHIVE_COPIES];
@@ -82,7 +83,8 @@ struct file {
 	struct job *job;
 	struct { enum fault_flag what; int64_t delay_ns; } flagging[2];	/* of this job: final, replica */
 	int64_t patience_ns;		/* of block-errno, for this recall: then the errno. 0: nobody waits */
-	bool evict_early;		/* a fault: the next release does not mind a pin */
+	bool evict_early;		/* a fault, or the cache is full: the next release does not mind a pin */
+	int64_t evict_tried_ns;		/* and could not be released then */
 	int64_t pin_wanted_ns;		/* pinned for so long when the recall is done */
 };
 
@@ -193,6 +195,8 @@ void file_free_all(struct archive *a);
 int file_compare_path(const char *path, const char *prefix);	/* 0: is it, or lies below it */
 
 enum archive_state archive_shown_locked(const struct archive *a, const struct file *f);
+/* It takes so much of the disk cache now. */
+void file_charge_locked(struct archive *a, struct file *f, uint64_t disk_bytes);
 /* Its data has this size now. */
 void file_resize_locked(struct archive *a, struct file *f, uint64_t size_bytes);
 /* base and offline, since, journal, waiters, record. */
@@ -270,6 +274,8 @@ int robot_release_locked(struct archive *a, struct file *f, bool force);
 void file_seize_locked(struct archive *a, struct file *f);
 void file_unseize_locked(struct archive *a, struct file *f);
 void robot_plan_release_locked(struct archive *a, struct file *f);
+/* Room in the disk cache for so many bytes more. -EAGAIN: not yet, files that can go are on their way; -ENOSPC: there are none. */
+int robot_room_locked(struct archive *a, uint64_t more_bytes);
 /* Pages of it are to be dropped; waits a moment for it. */
 void robot_drop_pages_locked(struct archive *a, uint64_t id);
 void robot_dispatch_locked(struct archive *a);
@@ -283,6 +289,8 @@ int call_start(struct archive *a);
 void call_stop(struct archive *a);
 /* Who waits for this file goes on: with 0 looks again, else with the error. */
 void call_wake_file_locked(struct archive *a, uint64_t id, int error);
+/* There may be room in the disk cache: who waits for it looks again. */
+void call_wake_room_locked(struct archive *a);
 void call_due_locked(struct archive *a, uint64_t serial);
 void call_look_again_locked(struct archive *a);
 

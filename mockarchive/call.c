@@ -78,6 +78,17 @@ void call_wake_file_locked(struct archive *a, uint64_t id, int error)
 	}
 }
 
+void call_wake_room_locked(struct archive *a)
+{
+	struct call *next;
+
+	for (struct call *c = a->waiting; c; c = next) {
+		next = c->next;
+		if (c->waits == WAITS_ROOM)
+			ready_locked(c);
+	}
+}
+
 void call_due_locked(struct archive *a, uint64_t serial)
 {
 	for (struct call *c = a->waiting; c; c = c->next) {
@@ -97,6 +108,8 @@ void call_look_again_locked(struct archive *a)
 
 	for (struct call *c = a->waiting; c; c = next) {
 		next = c->next;
+		if (c->waits == WAITS_ROOM)	/* a pin may have ended */
+			ready_locked(c);
 		if (c->waits != WAITS_RULE)
 			continue;
 		if (!faults_has_number(a->faults, c->hang_number, clock_now_locked(a)))
@@ -243,10 +256,34 @@ static int enter_locked(struct call *c)
 	return 0;
 }
 
+/* The disk cache has room for what is to be written, which is taken. */
+static int take_room_locked(struct call *c)
+{
+	struct archive *a = c->a;
+	struct file *f = c->room_of ? file_find_locked(a, c->room_of) : NULL;
+	int r;
+
+	if (!f || c->has_room || c->room_end <= f->disk_bytes)
+		return 0;
+	r = robot_room_locked(a, c->room_end - f->disk_bytes);
+	if (r == -EAGAIN || (r == -ENOSPC && a->set.cache_full == FULL_WAIT && c->room_end <= a->set.cache_bytes)) {
+		c->waits = WAITS_ROOM;
+		if (r == -ENOSPC)
+			clock_look_later_locked(a);
+		return PARK;
+	}
+	c->waits = WAITS_NOT;
+	c->has_room = r == 0;
+	if (r == 0)
+		file_charge_locked(a, f, c->room_end);
+	return r;
+}
+
 /* 0: go on; PARK; -errno. */
 static int decide_locked(struct call *c)
 {
 	struct archive *a = c->a;
+	int r;
 
 	if (c->interrupted && !c->unkillable && !c->entered)
 		return -EINTR;
@@ -280,6 +317,9 @@ static int decide_locked(struct call *c)
 	}
 	if (c->fault_error)
 		return c->fault_error;
+	r = take_room_locked(c);
+	if (r != 0)
+		return r;
 	if (c->entered || c->wants == WANTS_NOTHING)
 		return 0;
 	return enter_locked(c);

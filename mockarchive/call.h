@@ -36,11 +36,13 @@ struct call {
 	int flags;
 	struct stat attr;
 	const char *value;		/* setxattr, write: size bytes; or a copy */
+	fuse_ino_t room_of;		/* this file is written up to room_end; 0: none is */
+	uint64_t room_end;
 
 	/* archive.lock */
 	struct call *prev, *next;
-	enum { WAITS_NOT, WAITS_FILE, WAITS_TIME, WAITS_RULE } waits;
-	bool on_heap, hooked, parked, interrupted, unkillable, asked, entered, timed_out;
+	enum { WAITS_NOT, WAITS_FILE, WAITS_TIME, WAITS_RULE, WAITS_ROOM } waits;
+	bool on_heap, hooked, parked, interrupted, unkillable, asked, entered, timed_out, has_room;
 	struct file *file;		/* referenced while entered */
 	uint64_t serial;		/* of its event */
 	uint64_t hang_number;

@@ -311,23 +311,31 @@ static void journal_state_locked(struct archive *a, struct file *f, enum archive
 	a->count.transitions++;
 }
 
+void file_charge_locked(struct archive *a, struct file *f, uint64_t disk_bytes)
+{
+	bool less = disk_bytes < f->disk_bytes;
+
+	a->online_bytes += disk_bytes - f->disk_bytes;
+	f->disk_bytes = disk_bytes;
+	if (less)
+		call_wake_room_locked(a);
+}
+
 void file_resize_locked(struct archive *a, struct file *f, uint64_t size_bytes)
 {
-	if (!f->offline)
-		a->online_bytes += size_bytes - f->size_bytes;
 	f->size_bytes = size_bytes;
+	if (!f->offline)
+		file_charge_locked(a, f, size_bytes);
 }
 
 void file_set_state_locked(struct archive *a, struct file *f, enum archive_state base)
 {
 	enum archive_state from = archive_shown_locked(a, f);
 
-	if (!f->offline)
-		a->online_bytes -= f->size_bytes < a->online_bytes ? f->size_bytes : a->online_bytes;
 	f->base = base;
 	f->offline = base == ARCHIVE_RELEASED || base == ARCHIVE_PARTIAL || base == ARCHIVE_RECALLING || base == ARCHIVE_FAILED_RECALL;
-	if (!f->offline)
-		a->online_bytes += f->size_bytes;
+	if (f->offline || f->nwriters == 0)	/* with a writer it takes what he has written */
+		file_charge_locked(a, f, f->offline ? 0 : f->size_bytes);
 	f->since_ns = clock_now_locked(a);
 	if (base != ARCHIVE_FAILED_ARCHIVE && base != ARCHIVE_FAILED_RECALL) {
 		f->error = 0;
@@ -407,7 +415,7 @@ static void scan_file(struct scan *s, int fd, const struct stat *st)
 		}
 		return;
 	}
-	a->online_bytes += st->st_size;
+	file_charge_locked(a, f, st->st_size);
 	if (n < 0 || f->size_bytes != (uint64_t)st->st_size || f->mtime_ns != mtime_ns || f->copy[COPY_TAPE] != ARCHIVE_COPY_GOOD) {
 		f->size_bytes = st->st_size;
 		f->mtime_ns = mtime_ns;

@@ -12,6 +12,7 @@
 
 #define SEARCHES_MAX 200
 #define SEARCH_PAUSE_US 2000
+#define ROOM_AGAIN_NS (60 * ARCHIVE_NS)	/* a recall that waits for room in the disk cache keeps its drive and looks again */
 
 /* ---- the end of an archive job ---- */
 
@@ -170,12 +171,24 @@ void finish_recall_locked(struct archive *a, struct job *j)
 	struct stat st;
 	int fd, r;
 
+	r = f->size_bytes > f->disk_bytes ? robot_room_locked(a, f->size_bytes - f->disk_bytes) : 0;
+	if (r < 0) {
+		free(path);
+		if (r == -EAGAIN)	/* behind the releases that are due now */
+			job_phase_locked(a, j, JOB_MOVING, 0);
+		else if (a->set.cache_full == FULL_WAIT)
+			job_phase_locked(a, j, JOB_MOVING, ROOM_AGAIN_NS);
+		else
+			job_fail_locked(a, f, r, "no room in the disk cache");
+		return;
+	}
 	file_seize_locked(a, f);
 	if (!f->job || f->job->serial != serial) {
 		free(path);
 		file_unseize_locked(a, f);
 		return;
 	}
+	file_charge_locked(a, f, f->size_bytes);
 	if (asprintf(&name, tape ? "%s" : "/%s", tape ? f->tape_name : f->path) < 0)
 		name = NULL;
 	pthread_mutex_unlock(&a->lock);

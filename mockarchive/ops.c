@@ -236,6 +236,10 @@ static void on_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int
 		c.attr.st_mode &= ~S_ISVTX;
 	if (to_set & FUSE_SET_ATTR_SIZE && !is_locked(fs_of(req), nodeid))
 		c.wants = attr->st_size == 0 ? WANTS_STILL : WANTS_ALL;
+	if (to_set & FUSE_SET_ATTR_SIZE) {
+		c.room_of = nodeid;
+		c.room_end = attr->st_size;
+	}
 	go(&c, permission_setattr(fs_of(req), req, nodeid, attr, to_set, fi != NULL));
 }
 
@@ -386,7 +390,8 @@ static void on_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *
 	}
 	/* Never spliced (main.c): one piece of memory. A writer's file is on disk, and stays while it is open. */
 	go(&(struct call){ .req = req, .run = run_write, .point = FAULT_WRITE, .can = FAULT_DO_ENOSPC | FAULT_DO_RATE, .nodeid = nodeid, .size = fuse_buf_size(in),
-			   .value = in->buf[0].mem, .offset = offset, .fi = *fi, .has_fi = true }, 0);
+			   .value = in->buf[0].mem, .offset = offset, .fi = *fi, .has_fi = true, .room_of = nodeid,
+			   .room_end = (uint64_t)offset + fuse_buf_size(in) }, 0);
 }
 
 /* close(2): it counts as over from here on, though the kernel tells the end of it later. */
@@ -446,7 +451,8 @@ static void run_fallocate(struct call *c) { op_fallocate(c->req, c->nodeid, c->m
 static void on_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off_t length, struct fuse_file_info *fi)
 {
 	go(&(struct call){ .req = req, .run = run_fallocate, .point = FAULT_WRITE, .can = FAULT_DO_ENOSPC, .nodeid = nodeid, .mode = mode,
-			   .offset = offset, .size = length, .fi = *fi, .has_fi = true }, 0);
+			   .offset = offset, .size = length, .fi = *fi, .has_fi = true,
+			   .room_of = mode & (FALLOC_FL_KEEP_SIZE | FALLOC_FL_COLLAPSE_RANGE) ? 0 : nodeid, .room_end = (uint64_t)offset + length }, 0);
 }
 
 /* A stub is a hole below, and must not look so: tar -S and cp would take it for zeros. */
@@ -507,8 +513,14 @@ static void run_copy(struct call *c)
 static void on_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct fuse_file_info *in_fi, fuse_ino_t out, off_t out_offset,
 			       struct fuse_file_info *out_fi, size_t len, int flags)
 {
+	off_t size = 0;
+	size_t copied = len;
+
+	if (size_now(fs_of(req), in, &size) == 0)	/* else the copy fails, too */
+		copied = in_offset >= size ? 0 : len < (size_t)(size - in_offset) ? len : (size_t)(size - in_offset);
 	go(&(struct call){ .req = req, .run = run_copy, .point = FAULT_READ, .nodeid = in, .offset = in_offset, .size = len, .fi = *in_fi,
-			   .has_fi = true, .other = out, .other_offset = out_offset, .other_fi = *out_fi, .flags = flags, .wants = WANTS_READ }, 0);
+			   .has_fi = true, .other = out, .other_offset = out_offset, .other_fi = *out_fi, .flags = flags, .wants = WANTS_READ,
+			   .room_of = out, .room_end = (uint64_t)out_offset + copied }, 0);
 }
 
 /* ---- directories ---- */

@@ -169,31 +169,50 @@ static int64_t last_use_ns(const struct file *f)
 	return f->recalled_ns > f->archived_ns ? f->recalled_ns : f->archived_ns;
 }
 
-/* The disk cache is too full: the file that was used longest ago goes; one more each time until it fits. */
-void release_relieve_locked(struct archive *a)
+static bool may_go_locked(struct archive *a, const struct file *f)
+{
+	return f->base == ARCHIVE_DUAL && f->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD && !f->evict_early && !f->gone && !file_is_pinned_locked(a, f) &&
+	       (!f->evict_tried_ns || clock_after(f->evict_tried_ns, RELEASE_AGAIN_NS) <= a->cursor_ns);
+}
+
+/* The disk cache is too full, or will be with so much more: the file that was used longest ago goes; one more each time until it fits.
+ * Returns what goes. */
+static uint64_t evict_locked(struct archive *a, uint64_t more_bytes)
 {
 	uint64_t planned = 0;
 
-	if (!a->set.cache_bytes || a->online_bytes <= a->set.cache_bytes)
-		return;
 	for (size_t i = 0; i < ARCHIVE_HASH; i++)
 		for (struct file *f = a->hash[i]; f; f = f->hash_next)
 			planned += f->evict_early && !f->offline ? f->size_bytes : 0;
-	while (a->online_bytes > a->set.cache_bytes + planned) {
+	while (a->online_bytes + more_bytes > a->set.cache_bytes + planned) {
 		struct file *oldest = NULL;
 
 		for (size_t i = 0; i < ARCHIVE_HASH; i++)
 			for (struct file *f = a->hash[i]; f; f = f->hash_next)
-				if (f->base == ARCHIVE_DUAL && f->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD && !f->evict_early &&
-				    !file_is_pinned_locked(a, f) && (!oldest || last_use_ns(f) < last_use_ns(oldest)))
+				if (may_go_locked(a, f) && (!oldest || last_use_ns(f) < last_use_ns(oldest)))
 					oldest = f;
 		if (!oldest)
-			return;
+			break;
 		oldest->evict_early = true;
 		planned += oldest->size_bytes;
 		a->count.evicted++;
 		release_plan_event_locked(a, oldest, DUE_FILE_RELEASE, a->cursor_ns);
 	}
+	return planned;
+}
+
+int robot_room_locked(struct archive *a, uint64_t more_bytes)
+{
+	if (!a->set.cache_bytes || a->set.cache_full == FULL_OVER || !more_bytes || a->online_bytes + more_bytes <= a->set.cache_bytes)
+		return 0;
+	return a->online_bytes + more_bytes <= a->set.cache_bytes + evict_locked(a, more_bytes) ? -EAGAIN : -ENOSPC;
+}
+
+void release_relieve_locked(struct archive *a)
+{
+	if (a->set.cache_bytes && a->online_bytes > a->set.cache_bytes)
+		(void)evict_locked(a, 0);
+	call_wake_room_locked(a);	/* what became archived can make room */
 }
 
 void release_due_locked(struct archive *a, struct file *f)
@@ -206,6 +225,10 @@ void release_due_locked(struct archive *a, struct file *f)
 	}
 	r = robot_release_locked(a, f, f->evict_early);
 	f->evict_early = false;
+	if (r < 0) {
+		f->evict_tried_ns = a->cursor_ns;
+		call_wake_room_locked(a);	/* another has to go, or there is no room */
+	}
 	if (r == -EBUSY && f->base == ARCHIVE_DUAL && !f->gone)
 		release_plan_event_locked(a, f, DUE_FILE_RELEASE, clock_after(a->cursor_ns, RELEASE_AGAIN_NS));
 	else if (r < 0 && r != -ENODATA && r != -EPERM)

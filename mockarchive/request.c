@@ -67,7 +67,7 @@ static void snapshot_locked(struct archive *a, struct file *f, struct archive_fi
 		.has_checksum = f->has_checksum, .adler32 = f->adler32,
 	};
 	for (struct call *c = a->waiting; c; c = c->next)
-		ret->waiting += c->waits == WAITS_FILE && c->nodeid == f->id;
+		ret->waiting += (c->waits == WAITS_FILE && c->nodeid == f->id) || (c->waits == WAITS_ROOM && c->room_of == f->id);
 	memcpy(ret->error_text, f->error_text, sizeof(ret->error_text));
 	memcpy(ret->request_id, f->request_id, sizeof(ret->request_id));
 	memcpy(ret->sha256, f->sha256, sizeof(ret->sha256));
@@ -380,6 +380,7 @@ int archive_pin(struct archive *a, const char *path, int64_t pin_ns, int64_t *re
 		f->pin_wanted_ns = 0;
 		file_save_locked(a, f);
 		history_note(a, ARCHIVE_EVENT_PIN, f->id, f->path, 0, "unpinned");
+		call_wake_room_locked(a);
 	} else {
 		r = robot_recall_locked(a, f, pin_ns, NULL);
 	}

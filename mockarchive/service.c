@@ -77,6 +77,7 @@ static void settings_changed_locked(struct archive *a)
 {
 	a->dispatch_wanted = true;
 	pthread_cond_signal(&a->work);
+	call_wake_room_locked(a);
 }
 
 int archive_set(struct archive *a, const char *key, const char *value, char error[ARCHIVE_ERROR_BYTES])

@@ -151,6 +151,7 @@ static const struct setting {
 	{ "tape.files", "N", KIND_COUNT, AT(tape_files), 1000000, "files on a tape before the next one is begun" },
 	{ "queue.limit", "N", KIND_COUNT, AT(queue_limit), 1000000, "jobs that may wait; 0: no limit. Beyond, recalls get EAGAIN and archive jobs fail" },
 	{ "cache.size", "BYTES", KIND_BYTES, AT(cache_bytes), 0, "disk cache: above it what is on tape is released, oldest first; statvfs shows it. 0: no limit" },
+	{ "cache.full", "errno|wait|over", KIND_CHOICE, AT(cache_full), 0, "a writer or a recall that does not fit, when nothing can be released: ENOSPC, it waits, or goes over the size for a while" },
 	{ "statvfs.total", "BYTES", KIND_BYTES, AT(total_bytes), 0, "size that statvfs shows; 0: the cache's or the store's" },
 	{ "statvfs.free", "auto|BYTES", KIND_AUTO_BYTES, AT(free_bytes), 0, "free space that statvfs shows" },
 #undef AT

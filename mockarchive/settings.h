@@ -15,6 +15,7 @@ enum setting_blocks { BLOCKS_0, BLOCKS_1, BLOCKS_STUB, BLOCKS_FULL };
 enum setting_seek { SEEK_SAYS_DATA, SEEK_SAYS_HOLE, SEEK_NOT_IMPLEMENTED };
 enum setting_access { ACCESS_NORMAL, ACCESS_DENIED, ACCESS_RECALL };
 enum setting_when { WHEN_CLOSE, WHEN_EXPLICIT };
+enum setting_full { FULL_ERRNO, FULL_WAIT, FULL_OVER };
 enum setting_release { RELEASE_ARCHIVED, RELEASE_PRESSURE, RELEASE_EXPLICIT };
 enum { XATTRS_EOS = 1, XATTRS_DMF = 2, XATTRS_LUSTRE = 4, XATTRS_WORMFS = 8, XATTRS_DOS = 16 };
 
@@ -27,7 +28,7 @@ struct settings {
 	int access;
 	unsigned xattrs;
 	bool dotfiles;
-	int archive_when, release_when;
+	int archive_when, release_when, cache_full;
 	int64_t archive_idle_ns, archive_delay_ns, recall_delay_ns, replica_delay_ns, release_delay_ns, keep_ns;
 	bool replica, verify, recall_any;
 	uint64_t preview_bytes;

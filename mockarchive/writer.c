@@ -52,8 +52,10 @@ void robot_opened_locked(struct archive *a, struct file *f, bool writer, bool tr
 
 static void free_gone_locked(struct archive *a, struct file *f)
 {
-	if (f->gone && f->nwriters == 0 && f->nreaders == 0)
-		file_drop_locked(a, f);
+	if (!f->gone || f->nwriters > 0 || f->nreaders > 0)
+		return;
+	file_charge_locked(a, f, 0);
+	file_drop_locked(a, f);
 }
 
 /* What is on disk now, compared with what is on tape. */
@@ -107,7 +109,14 @@ void robot_released_locked(struct archive *a, struct file *f, bool writer, bool 
 void robot_modified_locked(struct archive *a, struct file *f)
 {
 	if (f->nwriters > 0) {
+		int fd = file_open_locked(a, f, O_PATH);
+		struct stat st;
+
 		f->dirty = true;
+		if (fd >= 0 && fstat(fd, &st) == 0)
+			file_charge_locked(a, f, st.st_size);
+		if (fd >= 0)
+			close(fd);
 		return;
 	}
 	if (f->job)
@@ -128,8 +137,6 @@ void robot_gone_locked(struct archive *a, struct file *f)
 		job_drop_locked(a, f);
 	f->gone = true;
 	f->event = 0;
-	if (!f->offline)
-		a->online_bytes -= f->size_bytes < a->online_bytes ? f->size_bytes : a->online_bytes;
 	if (*f->tape_name && f->copy[COPY_TAPE] != ARCHIVE_COPY_LOST)
 		tape_remove(a, f->tape_name);
 	if (f->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD)

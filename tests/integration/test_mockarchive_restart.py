@@ -139,7 +139,7 @@ def worker(a, n, until):
 
 
 def test_many_at_once_never_read_anything_but_what_they_wrote(archive):
-    a = archive(profile='lustre', archive__delay='10s', recall__delay='5s', recall__keep='20s', cache__size='2M', drives=3, tape__mount='3s',
+    a = archive(profile='lustre', archive__delay='10s', recall__delay='5s', recall__keep='20s', cache__size='2M', cache__full='over', drives=3, tape__mount='3s',
                 tape__files=5, verify='on')
     a.api('PATCH', '/v1/clock', mode='scaled:500')
     until = time.monotonic() + (4 if not sanitizer() else 8)
