@@ -77,7 +77,7 @@ struct file {
 	unsigned uses;			/* operations that are reading or opening it now */
 	bool busy;			/* the robot moves its data: wait */
 	bool dirty;			/* a writer that is gone changed it */
-	bool gone;			/* no name leads to it any more */
+	bool gone;			/* no name leads to it any more; offline and open, its tape copy is there until the last close */
 	unsigned version;		/* counts changes of the data: a copy of an older one is worth nothing */
 	uint64_t event;			/* serial of its next timed step (release, eviction, start) */
 	struct job *job;
@@ -223,7 +223,7 @@ int tape_verify(struct archive *a, const char *name, const struct tape_result *w
 int tape_replicate(struct archive *a, uint64_t id, const char *path, const char *name, bool flagged, const struct fault_verdict *v);
 /* That one under its name: with the lock, which the name may change under; or (path NULL) away with it. */
 int replica_place(struct archive *a, const char *path);
-/* Brings it back, with the size and time it had. Takes and gives the inode's lock. */
+/* Brings it back, with the size and time it had; path NULL: no name leads to it, and somebody has it open. Takes and gives the inode's lock. */
 int tape_read(struct archive *a, uint64_t id, const char *path, const char *name, int64_t mtime_ns, const struct fault_verdict *v);
 /* Gives the blocks after `keep_bytes` back. Likewise. -EBUSY: it is not yet what its lock says, or somebody has it open for writing. */
 int tape_punch(struct archive *a, uint64_t id, const char *path, uint64_t keep_bytes, int64_t mtime_ns, const unsigned char *sha256);

@@ -204,7 +204,7 @@ static int offline_locked(struct call *c, struct file *f)
 	default:
 		break;
 	}
-	if (f->gone)
+	if (f->gone && f->nreaders == 0)
 		return -EIO;	/* deleted, and its copies with it */
 	if (s->trigger == TRIGGER_EXPLICIT && !f->job)
 		return -s->read_errno;

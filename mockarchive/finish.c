@@ -162,7 +162,7 @@ void finish_replica_locked(struct archive *a, struct file *f, unsigned version)
 
 void finish_recall_locked(struct archive *a, struct job *j)
 {
-	bool tape = j->file->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD;
+	bool tape = j->file->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD, unnamed;
 	struct fault_verdict moved = j->moved, evict;
 	struct file *f = j->file;
 	char *path = strdup(f->path), *name = NULL;
@@ -189,13 +189,16 @@ void finish_recall_locked(struct archive *a, struct job *j)
 		return;
 	}
 	file_charge_locked(a, f, f->size_bytes);
+	unnamed = f->gone;
 	if (asprintf(&name, tape ? "%s" : "/%s", tape ? f->tape_name : f->path) < 0)
 		name = NULL;
 	pthread_mutex_unlock(&a->lock);
-	r = path && name ? tape_read(a, f->id, path, name, mtime_ns, &moved) : -ENOMEM;
+	r = path && name ? tape_read(a, f->id, unnamed ? NULL : path, name, mtime_ns, &moved) : -ENOMEM;
 	pthread_mutex_lock(&a->lock);
 	free(name);
-	if (!f->job || f->job->serial != serial || f->gone) {
+	if (!f->job || f->job->serial != serial) {
+		if (f->offline)
+			file_charge_locked(a, f, 0);
 		file_unseize_locked(a, f);
 		free(path);
 		return;

@@ -46,7 +46,7 @@ void file_flag_locked(struct archive *a, struct file *f, int copy, bool on)
 
 	if (*flag == on)
 		return;
-	if (copy == COPY_REPLICA && replica_chmod(a, f->path, on) < 0)
+	if (copy == COPY_REPLICA && (f->gone || replica_chmod(a, f->path, on) < 0))
 		return;		/* it has none */
 	*flag = on;
 	file_save_locked(a, f);

@@ -207,7 +207,7 @@ void job_pin_locked(struct archive *a, struct file *f, int64_t pin_ns)
 
 int robot_recall_locked(struct archive *a, struct file *f, int64_t pin_ns, const char *request_id)
 {
-	if (f->gone)
+	if (f->gone && f->nreaders == 0)
 		return -ENOENT;
 	if (!f->offline) {
 		job_pin_locked(a, f, pin_ns);

@@ -83,7 +83,7 @@ static void handle_locked(struct archive *a, const struct due *e)
 		call_look_again_locked(a);
 		return;
 	}
-	if (!f || f->gone)
+	if (!f || (f->gone && e->type != DUE_JOB))	/* a recall goes on for who has it open */
 		return;
 	file_ref_locked(f);
 	switch (e->type) {

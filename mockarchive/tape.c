@@ -9,9 +9,11 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "fs/handle.h"
 #include "fs/inode.h"
 #include "fs/lock.h"
 #include "fs/log.h"
+#include "fs/ops.h"
 #include "lockstore/committer.h"
 #include "lockstore/ledger.h"
 #include "lockstore/lower.h"
@@ -364,6 +366,29 @@ static int find_inode(struct archive *a, uint64_t id, const char *path, struct i
 	return r;
 }
 
+/* The lower file that an open handle leads to; another descriptor of it. */
+static int open_unnamed(struct archive *a, struct inode *ino, int flags, struct stat *ret_st)
+{
+	char path[40];
+	int fd = -ESTALE;
+
+	pthread_mutex_lock(&ino->lock);
+	for (struct handle *h = ino->handles; h && fd < 0; h = h->next) {
+		if (handle_need_fd_locked(a->fs, h) < 0)
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", h->fd);
+		fd = open(path, flags | O_CLOEXEC);
+		if (fd < 0)
+			fd = -errno;
+	}
+	pthread_mutex_unlock(&ino->lock);
+	if (fd >= 0 && (fstat(fd, ret_st) < 0 || ret_st->st_ino != ino->ino)) {
+		close(fd);
+		fd = -ESTALE;
+	}
+	return fd;
+}
+
 int tape_read(struct archive *a, uint64_t id, const char *path, const char *name, int64_t mtime_ns, const struct fault_verdict *v)
 {
 	char *buf = malloc(CHUNK_BYTES);
@@ -376,10 +401,14 @@ int tape_read(struct archive *a, uint64_t id, const char *path, const char *name
 	/* "replica:" and a path, or the name of a tape file. */
 	from = strncmp(name, "/", 1) == 0 ? lower_open(a->replica_fd, name + 1, O_RDONLY | O_NOFOLLOW | O_CLOEXEC, false) :
 	       openat(a->tape_fd, name, O_RDONLY | O_CLOEXEC);
-	r = !buf ? -ENOMEM : from < 0 ? -EIO : find_inode(a, id, path, &ino);
+	r = !buf ? -ENOMEM : from < 0 ? -EIO : 0;
+	if (r == 0 && path)
+		r = find_inode(a, id, path, &ino);
+	else if (r == 0 && !(ino = inode_get(a->fs, id)))
+		r = -ESTALE;
 	if (r < 0)
 		goto out;
-	to = open_lower(a, id, path, O_RDWR, &st);
+	to = path ? open_lower(a, id, path, O_RDWR, &st) : open_unnamed(a, ino, O_RDWR, &st);
 	r = to < 0 ? to : 0;
 	while (r == 0 && (n = pread(from, buf, CHUNK_BYTES, at)) != 0) {
 		if (n < 0) {

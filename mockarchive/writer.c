@@ -50,10 +50,22 @@ void robot_opened_locked(struct archive *a, struct file *f, bool writer, bool tr
 		file_set_state_locked(a, f, ARCHIVE_WRITING);
 }
 
+static void forget_tape_locked(struct archive *a, struct file *f)
+{
+	if (*f->tape_name && f->copy[COPY_TAPE] != ARCHIVE_COPY_LOST)
+		tape_remove(a, f->tape_name);
+	if (f->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD)
+		a->tape_bytes -= f->size_bytes < a->tape_bytes ? f->size_bytes : a->tape_bytes;
+	f->copy[COPY_TAPE] = ARCHIVE_COPY_NONE;
+}
+
 static void free_gone_locked(struct archive *a, struct file *f)
 {
 	if (!f->gone || f->nwriters > 0 || f->nreaders > 0)
 		return;
+	if (f->job)
+		job_drop_locked(a, f);
+	forget_tape_locked(a, f);
 	file_charge_locked(a, f, 0);
 	file_drop_locked(a, f);
 }
@@ -132,19 +144,28 @@ void robot_modified_locked(struct archive *a, struct file *f)
 
 void robot_gone_locked(struct archive *a, struct file *f)
 {
+	bool needed;
+
 	file_seize_locked(a, f);
-	if (f->job)
+	/* Who has it open reads it, as of any deleted file: what is on tape only stays there until the last close, and a recall goes on. */
+	needed = f->offline && f->nreaders > 0;
+	if (f->job && !needed)
 		job_drop_locked(a, f);
 	f->gone = true;
 	f->event = 0;
-	if (*f->tape_name && f->copy[COPY_TAPE] != ARCHIVE_COPY_LOST)
-		tape_remove(a, f->tape_name);
-	if (f->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD)
-		a->tape_bytes -= f->size_bytes < a->tape_bytes ? f->size_bytes : a->tape_bytes;
+	/* The replica's name is free from here on: what it alone has goes to tape. */
+	if (needed && f->copy[COPY_TAPE] != ARCHIVE_COPY_GOOD && f->copy[COPY_REPLICA] == ARCHIVE_COPY_GOOD && a->set.recall_any &&
+	    *f->tape_name && tape_from_replica(a, f->path, f->tape_name) == 0) {
+		f->copy[COPY_TAPE] = ARCHIVE_COPY_GOOD;
+		a->tape_bytes += f->size_bytes;
+	}
+	if (!needed)
+		forget_tape_locked(a, f);
 	if (f->copy[COPY_REPLICA] == ARCHIVE_COPY_GOOD || f->copy[COPY_REPLICA] == ARCHIVE_COPY_STALE)
 		replica_remove(a, f->path);
+	f->copy[COPY_REPLICA] = ARCHIVE_COPY_NONE;
 	history_note(a, ARCHIVE_EVENT_NAME, f->id, f->path, 0, "removed");
-	call_wake_file_locked(a, f->id, -EIO);
+	call_wake_file_locked(a, f->id, needed ? 0 : -EIO);
 	free_gone_locked(a, f);
 	file_unseize_locked(a, f);
 }
