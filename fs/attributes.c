@@ -312,8 +312,10 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 		timeout_s = S_ISREG(ino->type) ? attr_timeout_locked(fs, ino) : fs->timeout_s;
 		if (r == 0)
 			atime_show_stat_locked(fs, ino, &st);
-		if (r == 0 && fs->tier && S_ISREG(ino->type))
+		if (r == 0 && fs->tier && S_ISREG(ino->type)) {
+			fs->tier->set_locked(fs, ino, &st);
 			fs->tier->show(fs, ino, &st);
+		}
 		pthread_mutex_unlock(&ino->lock);
 		if (to_set & FUSE_SET_ATTR_MODE)
 			pthread_rwlock_unlock(&fs->rename_lock);

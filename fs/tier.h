@@ -28,6 +28,8 @@ struct tier {
 	void (*opened_locked)(struct wormfs *fs, struct inode *ino, const struct handle *h, struct fuse_file_info *fi);
 	/* A handle is gone. `changed`: it was a writer's that changed the data. */
 	void (*closed)(struct wormfs *fs, struct inode *ino, bool writer, bool changed);
+	/* Attributes were set; st is the lower file's now, before it is shown to anybody. */
+	void (*set_locked)(struct wormfs *fs, struct inode *ino, const struct stat *st);
 	/* Its size was set, by path or through a handle; before the caller hears of it. */
 	void (*truncated)(struct wormfs *fs, struct inode *ino);
 	/* Names, before the caller hears that it is done. gone: the last one was taken away; unlinked: one of several; renamed: files and

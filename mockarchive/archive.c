@@ -196,6 +196,18 @@ static void closed(struct wormfs *fs, struct inode *ino, bool writer, bool chang
 	free(path);
 }
 
+static void set_locked(struct wormfs *fs, struct inode *ino, const struct stat *st)
+{
+	struct archive *a = the_archive;
+	struct file *f;
+
+	pthread_mutex_lock(&a->lock);
+	f = file_find_locked(a, ino->nodeid);
+	if (f)
+		file_touched_locked(a, f, st);
+	pthread_mutex_unlock(&a->lock);
+}
+
 static void truncated(struct wormfs *fs, struct inode *ino)
 {
 	struct archive *a = the_archive;
@@ -315,6 +327,6 @@ static bool is_offline(struct wormfs *fs, struct inode *ino)
 
 void tier_init(struct tier *tier)
 {
-	*tier = (struct tier){ .operations = &archive_operations, .opened_locked = opened_locked, .closed = closed, .truncated = truncated, .gone = gone,
+	*tier = (struct tier){ .operations = &archive_operations, .opened_locked = opened_locked, .closed = closed, .set_locked = set_locked, .truncated = truncated, .gone = gone,
 			       .unlinked = unlinked, .renamed = renamed, .show = show, .is_offline = is_offline };
 }

@@ -187,6 +187,9 @@ void file_ref_locked(struct file *f);
 void file_unref_locked(struct archive *a, struct file *f);
 /* The lower file by its path, if it still is this one. -ESTALE. */
 int file_open_locked(struct archive *a, const struct file *f, int flags);
+/* Its user set attributes of it, which the lower file has now: stat shows its ctime, and its time comes back with a recall. Who moves it waits
+ * for the call that did it (file_wait_for_uses_locked). */
+void file_touched_locked(struct archive *a, struct file *f, const struct stat *st);
 /* Writes the record; an error is logged. Not while it has a writer (its lock would count that as a change). */
 void file_save_locked(struct archive *a, struct file *f);
 /* All files of the store, at the start. */
@@ -273,6 +276,8 @@ int robot_release_locked(struct archive *a, struct file *f, bool force);
 /* Waits until nobody moves its data, then keeps everybody away from it. The other ends that. */
 void file_seize_locked(struct archive *a, struct file *f);
 void file_unseize_locked(struct archive *a, struct file *f);
+/* Seized: whoever reads it now, or changes its attributes, is done; false: not within 10 s. */
+bool file_wait_for_uses_locked(struct archive *a, struct file *f);
 void robot_plan_release_locked(struct archive *a, struct file *f);
 /* Room in the disk cache for so many bytes more. -EAGAIN: not yet, files that can go are on their way; -ENOSPC: there are none. */
 int robot_room_locked(struct archive *a, uint64_t more_bytes);

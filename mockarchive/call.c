@@ -58,6 +58,11 @@ static void on_interrupt(fuse_req_t req, void *arg)
 	pthread_mutex_unlock(&a->lock);
 }
 
+static fuse_ino_t wants_of(const struct call *c)
+{
+	return c->wants_of ? c->wants_of : c->nodeid;
+}
+
 void call_wake_file_locked(struct archive *a, uint64_t id, int error)
 {
 	struct file *f = file_find_locked(a, id);
@@ -65,7 +70,7 @@ void call_wake_file_locked(struct archive *a, uint64_t id, int error)
 
 	for (struct call *c = a->waiting; c; c = next) {
 		next = c->next;
-		if (c->waits != WAITS_FILE || c->nodeid != id)
+		if (c->waits != WAITS_FILE || wants_of(c) != id)
 			continue;
 		c->error = error;
 		if (f && !error && !f->offline && !c->entered) {	/* it counts as reading from here on: nobody takes it away first */
@@ -233,7 +238,7 @@ static int offline_locked(struct call *c, struct file *f)
 static int enter_locked(struct call *c)
 {
 	struct archive *a = c->a;
-	struct file *f = file_find_locked(a, c->nodeid);
+	struct file *f = file_find_locked(a, wants_of(c));
 	int r;
 
 	if (!f)

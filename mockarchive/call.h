@@ -13,7 +13,7 @@ enum call_wants {
 	WANTS_OPEN,		/* open for reading */
 	WANTS_READ,		/* `offset`, `size` */
 	WANTS_ALL,		/* change a part of it, and keep the rest: it has to be there */
-	WANTS_STILL,		/* nothing of it, but that nobody moves it meanwhile: open with O_TRUNC, truncate to 0 */
+	WANTS_STILL,		/* nothing of it, but that nobody moves it meanwhile: open with O_TRUNC, truncate to 0, change of attributes */
 };
 
 struct call {
@@ -26,6 +26,7 @@ struct call {
 	bool nonblock;
 
 	fuse_ino_t nodeid, other;	/* other: second directory, or file */
+	fuse_ino_t wants_of;		/* whose data `wants` is about; 0: nodeid */
 	const char *name, *name2;	/* of the request, or a copy */
 	struct fuse_file_info fi, other_fi;
 	bool has_fi;

@@ -221,6 +221,15 @@ void file_save_locked(struct archive *a, struct file *f)
 		log_error("cannot keep the state of '%s': %s", f->path, strerror(-r));
 }
 
+void file_touched_locked(struct archive *a, struct file *f, const struct stat *st)
+{
+	f->ctime_ns = st->st_ctim.tv_sec * ARCHIVE_NS + st->st_ctim.tv_nsec;
+	if (f->nwriters > 0)
+		return;
+	f->mtime_ns = st->st_mtim.tv_sec * ARCHIVE_NS + st->st_mtim.tv_nsec;
+	file_save_locked(a, f);
+}
+
 static int copy_state_parse(const char *name)
 {
 	for (size_t i = 0; i < sizeof(copy_names) / sizeof(copy_names[0]); i++)

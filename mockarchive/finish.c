@@ -78,6 +78,7 @@ void finish_archive_locked(struct archive *a, struct job *j)
 		job_ask_locked(a, f, FAULT_ARCHIVE_COPY, FAULT_DO_ERRNO | FAULT_DO_DELAY | FAULT_DO_REPLICA | FAULT_DO_CORRUPT, FAULT_COPY_REPLICA, &replica);
 	late = want_replica && (a->set.replica_delay_ns > 0 || replica.did & FAULT_DO_DELAY);
 	file_seize_locked(a, f);
+	(void)file_wait_for_uses_locked(a, f);	/* else tape_write() sees that the time is another one */
 	pthread_mutex_unlock(&a->lock);
 	r = path ? tape_write(a, f->id, path, name, &moved, &result) : -ENOMEM;
 	if (r == 0 && verify.did & FAULT_DO_ERRNO)
@@ -166,7 +167,7 @@ void finish_recall_locked(struct archive *a, struct job *j)
 	struct fault_verdict moved = j->moved, evict;
 	struct file *f = j->file;
 	char *path = strdup(f->path), *name = NULL;
-	int64_t mtime_ns = f->mtime_ns;
+	int64_t mtime_ns;
 	uint64_t serial = j->serial;
 	struct stat st;
 	int fd, r;
@@ -183,6 +184,7 @@ void finish_recall_locked(struct archive *a, struct job *j)
 		return;
 	}
 	file_seize_locked(a, f);
+	(void)file_wait_for_uses_locked(a, f);	/* else a time that is being set now is set to what it was */
 	if (!f->job || f->job->serial != serial) {
 		free(path);
 		file_unseize_locked(a, f);
@@ -190,6 +192,7 @@ void finish_recall_locked(struct archive *a, struct job *j)
 	}
 	file_charge_locked(a, f, f->size_bytes);
 	unnamed = f->gone;
+	mtime_ns = f->mtime_ns;
 	if (asprintf(&name, tape ? "%s" : "/%s", tape ? f->tape_name : f->path) < 0)
 		name = NULL;
 	pthread_mutex_unlock(&a->lock);

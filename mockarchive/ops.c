@@ -54,27 +54,24 @@ static bool is_locked(struct wormfs *fs, fuse_ino_t nodeid)
 	return locked;
 }
 
-/* Its user changes something beside the data: from now on (before), and as it is then (after), stat shows the lower file's own ctime. A
- * copy of the new mtime, too: it comes back with a recall. */
+/* Its user changes something beside data, times and mode: from now on (before), and as it is then (after), stat shows the lower file's own
+ * ctime. The call wants the file to stand still from before until after. Of several at once the last look counts, which is why it is
+ * under the lock. */
 static void touched(struct archive *a, fuse_ino_t nodeid, bool after)
 {
-	struct inode *ino = after ? inode_get(a->fs, nodeid) : NULL;
 	struct stat st;
 	struct file *f;
-	int r = ino ? inode_stat_now(a->fs, ino, &st) : -ESTALE;
+	int fd;
 
-	inode_put(a->fs, ino);
 	pthread_mutex_lock(&a->lock);
 	f = file_find_locked(a, nodeid);
-	if (f && !after) {
-		f->ctime_ns = 0;
-	} else if (f && r == 0) {
-		f->ctime_ns = st.st_ctim.tv_sec * ARCHIVE_NS + st.st_ctim.tv_nsec;
-		if (!f->busy && f->nwriters == 0) {
-			f->mtime_ns = st.st_mtim.tv_sec * ARCHIVE_NS + st.st_mtim.tv_nsec;
-			file_save_locked(a, f);
-		}
-	}
+	if (f)
+		f->ctime_ns = 0;	/* also where it is renamed or removed just now */
+	fd = f && after ? file_open_locked(a, f, O_PATH) : -1;
+	if (fd >= 0 && fstat(fd, &st) == 0)
+		file_touched_locked(a, f, &st);
+	if (fd >= 0)
+		close(fd);
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -145,7 +142,8 @@ static void run_link(struct call *c)
 
 static void on_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *name)
 {
-	go(&(struct call){ .req = req, .run = run_link, .point = FAULT_LINK, .nodeid = parent, .other = nodeid, .name = name },
+	go(&(struct call){ .req = req, .run = run_link, .point = FAULT_LINK, .nodeid = parent, .other = nodeid, .name = name,
+			   .wants = WANTS_STILL, .wants_of = nodeid },
 	   permission_change_name(fs_of(req), req, parent, NULL));
 }
 
@@ -213,17 +211,12 @@ static int size_now(struct wormfs *fs, fuse_ino_t nodeid, off_t *ret_size)
 	return r;
 }
 
-static void run_setattr(struct call *c)
-{
-	touched(c->a, c->nodeid, false);
-	op_setattr(c->req, c->nodeid, &c->attr, c->flags, fi_of(c));
-	touched(c->a, c->nodeid, true);
-}
+static void run_setattr(struct call *c) { op_setattr(c->req, c->nodeid, &c->attr, c->flags, fi_of(c)); }
 
 static void on_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set, struct fuse_file_info *fi)
 {
 	struct call c = { .req = req, .run = run_setattr, .point = to_set & FUSE_SET_ATTR_SIZE ? FAULT_TRUNCATE : FAULT_SETATTR, .nodeid = nodeid,
-			  .attr = *attr, .flags = to_set, .has_fi = fi != NULL };
+			  .attr = *attr, .flags = to_set, .has_fi = fi != NULL, .wants = WANTS_STILL };
 
 	if (is_dotfile(nodeid)) {
 		dotfile_setattr(the_archive, req, nodeid);
@@ -234,9 +227,8 @@ static void on_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int
 	/* The sticky bit of a file is the archive's: what a program read with the mode and writes back shall not stay. */
 	if (to_set & FUSE_SET_ATTR_MODE && the_archive->set.flag & FLAG_FINAL && S_ISREG(attr->st_mode))
 		c.attr.st_mode &= ~S_ISVTX;
-	if (to_set & FUSE_SET_ATTR_SIZE && !is_locked(fs_of(req), nodeid))
-		c.wants = attr->st_size == 0 ? WANTS_STILL : WANTS_ALL;
 	if (to_set & FUSE_SET_ATTR_SIZE) {
+		c.wants = is_locked(fs_of(req), nodeid) ? WANTS_NOTHING : attr->st_size == 0 ? WANTS_STILL : WANTS_ALL;
 		c.room_of = nodeid;
 		c.room_end = attr->st_size;
 	}
@@ -624,7 +616,7 @@ static int may_set_xattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
 static void on_setxattr(fuse_req_t req, fuse_ino_t nodeid, const char *name, const char *value, size_t size, int flags)
 {
 	go(&(struct call){ .req = req, .run = run_setxattr, .point = FAULT_XATTR, .nodeid = nodeid, .name2 = name, .value = value ? value : "",
-			   .size = size, .flags = flags }, may_set_xattr(req, nodeid, name));
+			   .size = size, .flags = flags, .wants = WANTS_STILL }, may_set_xattr(req, nodeid, name));
 }
 
 static void run_removexattr(struct call *c)
@@ -636,7 +628,8 @@ static void run_removexattr(struct call *c)
 
 static void on_removexattr(fuse_req_t req, fuse_ino_t nodeid, const char *name)
 {
-	go(&(struct call){ .req = req, .run = run_removexattr, .point = FAULT_XATTR, .nodeid = nodeid, .name2 = name },
+	go(&(struct call){ .req = req, .run = run_removexattr, .point = FAULT_XATTR, .nodeid = nodeid, .name2 = name,
+			   .wants = WANTS_STILL },
 	   may_set_xattr(req, nodeid, name));
 }
 

@@ -29,8 +29,7 @@ void file_unseize_locked(struct archive *a, struct file *f)
 	file_unref_locked(a, f);
 }
 
-/* Whoever reads it now has read it; true. */
-static bool wait_for_uses_locked(struct archive *a, struct file *f)
+bool file_wait_for_uses_locked(struct archive *a, struct file *f)
 {
 	int64_t until_ns = real_now_ns() + USES_WAIT_NS;
 	struct timespec until = { until_ns / ARCHIVE_NS, until_ns % ARCHIVE_NS };
@@ -99,7 +98,7 @@ static int give_blocks_locked(struct archive *a, struct file *f, bool force)
 
 	if (f->base != ARCHIVE_DUAL || f->copy[COPY_TAPE] != ARCHIVE_COPY_GOOD)
 		return f->offline ? 0 : -ENODATA;
-	if (f->nwriters > 0 || f->gone || (!force && file_is_pinned_locked(a, f)) || !wait_for_uses_locked(a, f))
+	if (f->nwriters > 0 || f->gone || (!force && file_is_pinned_locked(a, f)) || !file_wait_for_uses_locked(a, f))
 		return -EBUSY;
 	if (f->base != ARCHIVE_DUAL || f->nwriters > 0 || f->gone)	/* while it was waited for */
 		return -EBUSY;

@@ -67,7 +67,7 @@ static void snapshot_locked(struct archive *a, struct file *f, struct archive_fi
 		.has_checksum = f->has_checksum, .adler32 = f->adler32,
 	};
 	for (struct call *c = a->waiting; c; c = c->next)
-		ret->waiting += (c->waits == WAITS_FILE && c->nodeid == f->id) || (c->waits == WAITS_ROOM && c->room_of == f->id);
+		ret->waiting += (c->waits == WAITS_FILE && (c->wants_of ? c->wants_of : c->nodeid) == f->id) || (c->waits == WAITS_ROOM && c->room_of == f->id);
 	memcpy(ret->error_text, f->error_text, sizeof(ret->error_text));
 	memcpy(ret->request_id, f->request_id, sizeof(ret->request_id));
 	memcpy(ret->sha256, f->sha256, sizeof(ret->sha256));

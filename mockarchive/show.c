@@ -63,9 +63,10 @@ int64_t show_file(struct archive *a, uint64_t id, struct stat *st)
 		st->st_blocks = blocks_of(a, f, size);
 		if (a->set.st_size != SIZE_LOGICAL)
 			st->st_size = a->set.st_size == SIZE_ZERO ? 0 : f->stub_bytes;
-		/* In the middle of a recall or a release the lower file has other times for a moment. */
-		st->st_mtim = (struct timespec){ f->mtime_ns / ARCHIVE_NS, f->mtime_ns % ARCHIVE_NS };
 	}
+	/* In the middle of a recall or a release the lower file has other times for a moment, and st may be from there. */
+	if (f && f->nwriters == 0 && (f->offline || f->copy[COPY_TAPE] == ARCHIVE_COPY_GOOD))
+		st->st_mtim = (struct timespec){ f->mtime_ns / ARCHIVE_NS, f->mtime_ns % ARCHIVE_NS };
 	/* What the archive does to the lower file is no change of it. */
 	if (f && f->ctime_ns && f->nwriters == 0)
 		st->st_ctim = (struct timespec){ f->ctime_ns / ARCHIVE_NS, f->ctime_ns % ARCHIVE_NS };
