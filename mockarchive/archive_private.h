@@ -219,6 +219,8 @@ struct tape_result {
 	uint32_t adler32;
 	unsigned char sha256[32];
 };
+/* The lower file, for the archive itself, whatever its mode says. */
+int tape_open(struct archive *a, const char *path, int flags);
 /* Copies the lower file at `path` to `name` in the tape directory; the result is of what was read. */
 int tape_write(struct archive *a, uint64_t id, const char *path, const char *name, const struct fault_verdict *v, struct tape_result *ret);
 int tape_verify(struct archive *a, const char *name, const struct tape_result *want);

@@ -159,7 +159,7 @@ int file_open_locked(struct archive *a, const struct file *f, int flags)
 	struct stat st;
 	int fd;
 
-	fd = lower_open(a->fs->root_fd, f->path, flags | O_NOFOLLOW | O_CLOEXEC, false);
+	fd = tape_open(a, f->path, flags);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, &st) < 0 || st.st_ino != f->id || !S_ISREG(st.st_mode)) {

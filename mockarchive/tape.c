@@ -116,10 +116,47 @@ static int copy_data(int from, int to, const struct fault_verdict *v, struct tap
 	return r;
 }
 
+/* Another descriptor of what fd leads to. Who is not root cannot open a file for writing that its mode protects, and the archive moves
+ * data in all of them: it owns the file, and gives itself the right for that moment. */
+static int reopen(int fd, int flags)
+{
+	char path[40];
+	struct stat st;
+	int to, r;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	to = open(path, flags | O_CLOEXEC);
+	if (to >= 0)
+		return to;
+	if (errno != EACCES || fstat(fd, &st) < 0 || st.st_uid != geteuid())
+		return -EACCES;
+	if (chmod(path, (st.st_mode & 07777) | S_IRUSR | S_IWUSR) < 0)
+		return -errno;
+	to = open(path, flags | O_CLOEXEC);
+	r = to < 0 ? -errno : to;
+	if (chmod(path, st.st_mode & 07777) < 0)
+		log_warning("cannot give a file its mode %04o back: %s", st.st_mode & 07777, strerror(errno));
+	return r;
+}
+
+int tape_open(struct archive *a, const char *path, int flags)
+{
+	int fd = lower_open(a->fs->root_fd, path, flags | O_NOFOLLOW | O_CLOEXEC, false), at;
+
+	if (fd != -EACCES || flags & O_PATH)
+		return fd;
+	at = lower_open(a->fs->root_fd, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, false);
+	if (at < 0)
+		return at;
+	fd = reopen(at, flags);
+	close(at);
+	return fd;
+}
+
 /* The lower file of this id. */
 static int open_lower(struct archive *a, uint64_t id, const char *path, int flags, struct stat *ret_st)
 {
-	int fd = lower_open(a->fs->root_fd, path, flags | O_NOFOLLOW | O_CLOEXEC, false);
+	int fd = tape_open(a, path, flags);
 
 	if (fd < 0)
 		return fd;
@@ -369,18 +406,12 @@ static int find_inode(struct archive *a, uint64_t id, const char *path, struct i
 /* The lower file that an open handle leads to; another descriptor of it. */
 static int open_unnamed(struct archive *a, struct inode *ino, int flags, struct stat *ret_st)
 {
-	char path[40];
 	int fd = -ESTALE;
 
 	pthread_mutex_lock(&ino->lock);
-	for (struct handle *h = ino->handles; h && fd < 0; h = h->next) {
-		if (handle_need_fd_locked(a->fs, h) < 0)
-			continue;
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", h->fd);
-		fd = open(path, flags | O_CLOEXEC);
-		if (fd < 0)
-			fd = -errno;
-	}
+	for (struct handle *h = ino->handles; h && fd < 0; h = h->next)
+		if (handle_need_fd_locked(a->fs, h) == 0)
+			fd = reopen(h->fd, flags);
 	pthread_mutex_unlock(&ino->lock);
 	if (fd >= 0 && (fstat(fd, ret_st) < 0 || ret_st->st_ino != ino->ino)) {
 		close(fd);
