@@ -14,6 +14,7 @@
 #include "mockarchive/archive.h"
 #include "mockarchive/rest.h"
 
+#define API_PUT_MAX_BYTES (UINT64_C(1) << 40)	/* of a file that is stored; it goes to a file of the store first */
 #define API_BODY_MAX_BYTES (16 << 20)	/* a stage request of 100,000 paths */
 #define API_PATH_MAX_BYTES 4096
 #define API_HEADERS_MAX 8
@@ -34,6 +35,9 @@ struct api_call {
 	const char *method, *path, *query;	/* path and query as they came, percent-encoded; query may be NULL */
 	const char *body;			/* a NUL follows it */
 	size_t body_len;
+	bool body_in_file;			/* body is "" then */
+	int body_fd;				/* of that file; or -errno of what kept it from being written */
+	uint64_t body_file_len;
 	const char *(*header)(const struct api_call *call, const char *name);
 	void *transport;			/* whose it is that calls */
 	char *rest;				/* what the pattern's last part stands for, decoded; "" */

@@ -407,32 +407,68 @@ void dav_options(struct api_call *call)
 
 /* ---- PUT ---- */
 
+static int write_all(int fd, const char *data, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			data += n;
+			len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static int write_body(const struct api_call *call, int fd)
+{
+	char *chunk;
+	uint64_t at = 0;
+	ssize_t n = 0;
+	int r = 0;
+
+	if (!call->body_in_file)
+		return write_all(fd, call->body, call->body_len);
+	chunk = malloc(DAV_CHUNK_BYTES);
+	if (!chunk)
+		return -ENOMEM;
+	while (r == 0 && at < call->body_file_len) {
+		n = pread(call->body_fd, chunk, DAV_CHUNK_BYTES, (off_t)at);
+		if (n <= 0) {
+			r = n < 0 ? -errno : -EIO;
+		} else {
+			r = write_all(fd, chunk, (size_t)n);
+			at += (uint64_t)n;
+		}
+	}
+	free(chunk);
+	return r;
+}
+
 /* Through the mount, as any program would: what happens at the last close is the filesystem's. A thread of its own may wait here. */
 void dav_put(struct api_call *call)
 {
+	uint64_t len = call->body_in_file ? call->body_file_len : call->body_len;
 	char path[API_PATH_MAX_BYTES], *full = NULL;
 	struct fault_verdict v;
-	size_t done = 0;
-	int fd = -1, r = 0;
+	int fd, r;
 	bool fresh;
 
-	if (!clean(call, path) || misbehave(call, FAULT_DAV_PUT, path, (int64_t)call->body_len, &v))
+	if (!clean(call, path) || misbehave(call, FAULT_DAV_PUT, path, (int64_t)len, &v))
 		return;
+	if (call->body_in_file && call->body_fd < 0) {
+		api_error(call, call->body_fd, "write", path);
+		return;
+	}
 	if (asprintf(&full, "%s/%s", archive_mountpoint(call->api->archive), path) < 0) {
 		api_error(call, -ENOMEM, "write", path);
 		return;
 	}
 	fresh = access(full, F_OK) < 0;
 	fd = open(full, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
-	r = fd < 0 ? -errno : 0;
-	while (r == 0 && done < call->body_len) {
-		ssize_t n = write(fd, call->body + done, call->body_len - done);
-
-		if (n < 0 && errno != EINTR)
-			r = -errno;
-		else if (n > 0)
-			done += (size_t)n;
-	}
+	r = fd < 0 ? -errno : write_body(call, fd);
 	if (fd >= 0 && close(fd) < 0 && r == 0)
 		r = -errno;
 	free(full);

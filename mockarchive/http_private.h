@@ -37,6 +37,9 @@ struct http_request {
 	char *body;
 	size_t body_len, body_size;		/* the polling thread's until the handler has the request */
 	bool head_seen, too_large, handled;	/* the polling thread's */
+	bool in_file;				/* the body is; likewise */
+	int body_fd, body_error;		/* -errno of the first write that failed; likewise */
+	uint64_t file_len;
 	struct http_shape shape;		/* the handler's until it has answered, constant from then on */
 	struct MHD_Response *response;		/* lock, as all below */
 	unsigned status;

@@ -49,6 +49,8 @@ void http_request_put(struct http_request *req)
 	free(req->target);
 	free(req->method);
 	free(req->body);
+	if (req->in_file)
+		close(req->body_fd);
 	server_put(req->server);
 	free(req);
 }
@@ -213,32 +215,65 @@ static enum MHD_Result settle(struct http_request *req)
 	return result;
 }
 
+static uint64_t body_limit(const struct http_request *req)
+{
+	const struct http_server_options *options = &req->server->options;
+
+	return req->in_file ? options->body_file_max_bytes : options->body_max_bytes;
+}
+
 static enum MHD_Result refuse_body(struct http_request *req)
 {
 	req->handled = true;
 	http_request_ref(req);
 	http_reply_json(req, MHD_HTTP_CONTENT_TOO_LARGE, json_pack("{s:s, s:I}", "error", "the body is too large",
-		"limit_bytes", (json_int_t)req->server->options.body_max_bytes));
+		"limit_bytes", (json_int_t)body_limit(req)));
 	return settle(req);
 }
 
 static enum MHD_Result take_head(struct http_request *req, const char *method)
 {
+	const struct http_server_options *options = &req->server->options;
 	const char *length = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, MHD_HTTP_HEADER_CONTENT_LENGTH);
 
 	req->head_seen = true;
 	req->method = strdup(method);
 	if (!req->method)
 		return MHD_NO;
-	if (length && strtoull(length, NULL, 10) > req->server->options.body_max_bytes)
+	if (options->body_file) {
+		req->body_fd = options->body_file(options->owner, req);
+		req->in_file = req->body_fd >= 0;
+	}
+	if (length && strtoull(length, NULL, 10) > body_limit(req))
 		return refuse_body(req);
 	return MHD_YES;
+}
+
+/* What finds no room is read and dropped, so that the client hears of it at the end; beyond the limit the connection is closed. */
+static enum MHD_Result take_into_file(struct http_request *req, const char *data, size_t len)
+{
+	if (len > req->server->options.body_file_max_bytes - req->file_len)
+		req->too_large = true;
+	while (len > 0 && !req->too_large && !req->body_error) {
+		ssize_t n = pwrite(req->body_fd, data, len, (off_t)req->file_len);
+
+		if (n < 0 && errno != EINTR)
+			req->body_error = -errno;
+		if (n > 0) {
+			data += n;
+			len -= n;
+			req->file_len += n;
+		}
+	}
+	return req->too_large ? MHD_NO : MHD_YES;
 }
 
 static enum MHD_Result take_body(struct http_request *req, const char *data, size_t len)
 {
 	size_t max = req->server->options.body_max_bytes;
 
+	if (req->in_file)
+		return take_into_file(req, data, len);
 	/* A chunked body tells its length by its end only. What is too much is read, and dropped, so that the client hears of it. */
 	if (!req->too_large && len > max - req->body_len) {
 		req->too_large = true;
@@ -335,6 +370,16 @@ const void *http_request_body(const struct http_request *req, size_t *ret_len_by
 {
 	*ret_len_bytes = req->body_len;
 	return req->body ? req->body : "";
+}
+
+int http_request_body_file(const struct http_request *req, uint64_t *ret_len_bytes)
+{
+	if (!req->in_file)
+		return -ENOENT;
+	if (req->body_error)
+		return req->body_error;
+	*ret_len_bytes = req->file_len;
+	return req->body_fd;
 }
 
 uint64_t http_request_connection(const struct http_request *req)

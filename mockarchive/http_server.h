@@ -36,6 +36,10 @@ struct http_server_options {
 	size_t body_max_bytes, head_max_bytes;
 	unsigned connections_max, idle_s;
 	bool no_date;			/* no Date header but the handler's own */
+	/* Asked when the head is there: a descriptor of an empty file that the body shall go to, which the server closes; negative: the
+	 * body stays in memory. Method, path and headers can be asked for. NULL: always in memory. */
+	int (*body_file)(void *owner, const struct http_request *req);
+	uint64_t body_file_max_bytes;	/* likewise of a body in a file */
 	void (*handler)(void *owner, struct http_request *req);
 	void *owner;
 };
@@ -55,6 +59,9 @@ const char *http_request_query(const struct http_request *req);	/* likewise, wha
 const char *http_request_header(const struct http_request *req, const char *name);	/* NULL: not there; any case */
 void http_request_each_header(const struct http_request *req, void (*fn)(void *arg, const char *name, const char *value), void *arg);
 const void *http_request_body(const struct http_request *req, size_t *ret_len_bytes);	/* a NUL follows it */
+/* The body is in a file: its descriptor, until the request is answered; the body in memory is empty then. -ENOENT: it is in memory.
+ * Another -errno: it could not be written there. */
+int http_request_body_file(const struct http_request *req, uint64_t *ret_len_bytes);
 uint64_t http_request_connection(const struct http_request *req);	/* 1, 2, ... in the order they were accepted */
 
 /* The request came over a UNIX socket: the user at its other end. -EOPNOTSUPP: over TCP. */

@@ -219,6 +219,18 @@ static bool may_ask(const struct port *port, struct api_call *call)
 	return true;
 }
 
+/* What is stored may be larger than memory. Whoever may not ask fills no disk. */
+static int body_file(void *owner, const struct http_request *req)
+{
+	struct port *port = owner;
+	struct api_call call = { .api = &port->serve->api, .method = http_request_method(req), .path = http_request_path(req), .header = header,
+				 .transport = (void *)req };	/* header() only reads it */
+	bool may = strcmp(call.method, "PUT") == 0 && may_ask(port, &call);
+
+	api_call_fini(&call);
+	return may ? open(archive_store(port->serve->api.archive), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) : -1;
+}
+
 static void on_request(void *owner, struct http_request *req)
 {
 	struct port *port = owner;
@@ -234,6 +246,8 @@ static void on_request(void *owner, struct http_request *req)
 	call->path = http_request_path(req);
 	call->query = http_request_query(req);
 	call->body = http_request_body(req, &call->body_len);
+	call->body_fd = http_request_body_file(req, &call->body_file_len);
+	call->body_in_file = call->body_fd != -ENOENT;
 	call->header = header;
 	call->transport = req;
 	if (!call->body)
@@ -282,7 +296,8 @@ static int open_port(struct serve *s, const char *listen, bool allow_remote)
 	struct port *port = &s->ports[s->nports];
 	char text[160];
 	struct http_server_options options = { .listen = text, .allow_remote = allow_remote, .threads = SERVER_THREADS,
-					       .body_max_bytes = API_BODY_MAX_BYTES, .handler = on_request, .owner = port };
+					       .body_max_bytes = API_BODY_MAX_BYTES, .body_file = body_file,
+					       .body_file_max_bytes = API_PUT_MAX_BYTES, .handler = on_request, .owner = port };
 	int r;
 
 	snprintf(text, sizeof(text), "%s%s", strspn(listen, "0123456789") == strlen(listen) ? "127.0.0.1:" : "", listen);
