@@ -148,6 +148,7 @@ void rest_stage(struct api_call *call)
 		t->nfiles += s->n;
 		for (size_t i = 0; i < s->n; i++)
 			t->ndeferred += s->files[i].state == FILE_DEFERRED;
+		stage_save_locked(t, s);
 		base_uri(call, uri, sizeof(uri));
 		snprintf(location, sizeof(location), "%s/stage/%s", uri, s->id);
 		api_header(call, "Location", location);
@@ -224,7 +225,7 @@ void rest_status(struct api_call *call)
 	enum fault_rest rest;
 	json_t *files, *json;
 	struct stage *s;
-	bool open = false;
+	bool open = false, news = false;
 
 	if (misbehave(call, FAULT_REST_STATUS, NULL, &v))
 		return;
@@ -239,18 +240,27 @@ void rest_status(struct api_call *call)
 		struct stage_file *file = &s->files[i];
 		struct stage_look look = { 0 };
 		int r = archive_find(t->archive, file->path, stage_take_look, &look);
+		enum file_state before;
+		int64_t started_ns;
 
 		pthread_mutex_lock(&t->lock);
+		before = file->state;
+		started_ns = file->started_ns;
 		if (r == 0 || r == -ENOENT)
 			stage_observe(file, &look, archive_now_ns(t->archive));
+		news |= file->state != before || file->started_ns != started_ns;
 		open |= file->state == FILE_OPEN || file->state == FILE_DEFERRED;
 		if (rest != FAULT_REST_MISSING_PATH || i > 0)
 			json_array_append_new(files, stage_file_json(file, rest));
 		pthread_mutex_unlock(&t->lock);
 	}
 	pthread_mutex_lock(&t->lock);
-	if (!open && !s->completed_ns)
+	if (!open && !s->completed_ns) {
 		s->completed_ns = archive_now_ns(t->archive);
+		news = true;
+	}
+	if (news)
+		stage_save_locked(t, s);
 	json = json_pack("{s:s, s:I, s:I, s:o}", "id", rest == FAULT_REST_WRONG_ID ? "00000000-0000-0000-0000-000000000000" : s->id, "createdAt",
 			 (json_int_t)epoch(s->created_ns), "startedAt", (json_int_t)epoch(s->started_ns), "files", files);
 	if (json && s->completed_ns)
@@ -323,6 +333,7 @@ static bool all_belong(struct api_call *call, struct stage *s, const json_t *pat
 
 void rest_cancel(struct api_call *call)
 {
+	struct rest *t = call->api->rest;
 	struct fault_verdict v;
 	json_t *body = NULL, *paths = NULL;
 	struct stage *s;
@@ -337,7 +348,10 @@ void rest_cancel(struct api_call *call)
 		paths = read_paths(call, body);
 	if (paths && all_belong(call, s, paths)) {
 		for (size_t i = 0; i < json_array_size(paths); i++)
-			cancel_file(call->api->rest, s, stage_file_of(s, json_string_value(json_array_get(paths, i))));
+			cancel_file(t, s, stage_file_of(s, json_string_value(json_array_get(paths, i))));
+		pthread_mutex_lock(&t->lock);
+		stage_save_locked(t, s);
+		pthread_mutex_unlock(&t->lock);
 		api_empty(call, 200);
 		spoil(call, &v);
 	}

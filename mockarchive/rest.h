@@ -1,5 +1,5 @@
-/* The WLCG Tape REST API, version 1: stage requests, and what a client may ask about them. Requests live in memory and end with
- * the process; what they started is the archive's and goes on. Any thread; one lock, never held across a call of the archive's. */
+/* The WLCG Tape REST API, version 1: stage requests, and what a client may ask about them. Requests are kept in a
+ * directory, and a restart goes on with them. Any thread; one lock, never held across a call of the archive's. */
 #ifndef WORMFS_MOCKARCHIVE_REST_H
 #define WORMFS_MOCKARCHIVE_REST_H
 
@@ -11,6 +11,8 @@
 struct rest;
 
 int rest_open(struct archive *archive, const char *site, struct rest **ret_rest);
+/* Once, before anybody else knows of it: requests are kept in this directory from now on, and those that are there are taken up. */
+int rest_keep(struct rest *tape, const char *dir);
 void rest_close(struct rest *tape);
 /* Files that found the queue full are asked for again. Called when something has happened in the archive. */
 void rest_retry(struct rest *tape);

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "fs/log.h"
 #include "mockarchive/api.h"
 #include "mockarchive/http_server.h"
 #include "mockarchive/watch.h"
@@ -316,7 +317,7 @@ static const char *address(void *owner, unsigned i)
 int serve_open(struct archive *archive, const struct serve_options *options, struct serve **ret_serve, const char **ret_which)
 {
 	struct serve *s = calloc(1, sizeof(*s));
-	char dir[SERVE_RUN_DIR_BYTES], socket[SERVE_RUN_DIR_BYTES + 32];
+	char dir[SERVE_RUN_DIR_BYTES], socket[SERVE_RUN_DIR_BYTES + 32], *kept = NULL;
 	int r;
 
 	*ret_which = "";
@@ -332,6 +333,14 @@ int serve_open(struct archive *archive, const struct serve_options *options, str
 		goto fail;
 	}
 	r = rest_open(archive, options->site ? options->site : "mockarchive", &s->api.rest);
+	if (r == 0 && asprintf(&kept, "%s/stage", archive_store(archive)) < 0) {
+		kept = NULL;
+		r = -ENOMEM;
+	}
+	if (r == 0)
+		r = rest_keep(s->api.rest, kept);
+	if (r < 0)
+		log_error("cannot keep stage requests in '%s': %s", kept ? kept : "", strerror(-r));
 	if (r == 0)
 		r = watch_open(&s->api, send_answer, &s->watch);
 	if (r < 0)
@@ -347,8 +356,10 @@ int serve_open(struct archive *archive, const struct serve_options *options, str
 		(void)open_port(s, socket, false);	/* no such place here: ctl needs --url then, and says so */
 	}
 	*ret_serve = s;
+	free(kept);
 	return 0;
 fail:
+	free(kept);
 	serve_close(s);
 	return r;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 int rest_open(struct archive *archive, const char *site, struct rest **ret_rest)
 {
@@ -17,6 +18,7 @@ int rest_open(struct archive *archive, const char *site, struct rest **ret_rest)
 		return -ENOMEM;
 	}
 	t->archive = archive;
+	t->dir_fd = -1;
 	pthread_mutex_init(&t->lock, NULL);
 	*ret_rest = t;
 	return 0;
@@ -40,6 +42,7 @@ void stage_unlink_locked(struct rest *t, size_t i)
 	for (size_t f = 0; f < s->n; f++)
 		t->ndeferred -= s->files[f].state == FILE_DEFERRED;
 	s->gone = true;
+	stage_forget_locked(t, s);
 	if (!s->users)
 		stage_free(s);
 }
@@ -73,6 +76,9 @@ void rest_close(struct rest *t)
 {
 	if (!t)
 		return;
+	if (t->dir_fd >= 0)
+		close(t->dir_fd);
+	t->dir_fd = -1;		/* they stay on disk */
 	rest_reset(t);
 	pthread_mutex_destroy(&t->lock);
 	free(t->site);
@@ -270,6 +276,7 @@ void rest_retry(struct rest *t)
 		if (file->state == FILE_DEFERRED && copy.state != FILE_DEFERRED) {
 			*file = copy;
 			t->ndeferred -= !s->gone;
+			stage_save_locked(t, s);
 		}
 		stage_put_locked(s);
 		pthread_mutex_unlock(&t->lock);

@@ -1,4 +1,4 @@
-/* Stage requests, between rest.c, which answers, and stage.c, which keeps them. `_locked`: the caller holds rest.lock. Everything
+/* Stage requests, between rest.c, which answers, stage.c, which keeps them, and stage_store.c, which has them on disk. `_locked`: the caller holds rest.lock. Everything
  * else takes what is the caller's alone. */
 #ifndef WORMFS_MOCKARCHIVE_STAGE_H
 #define WORMFS_MOCKARCHIVE_STAGE_H
@@ -29,6 +29,7 @@ struct stage {
 struct rest {
 	struct archive *archive;
 	char *site;
+	int dir_fd;		/* constant: where requests are kept; -1: nowhere */
 	pthread_mutex_t lock;	/* guards everything below, and the fields of files */
 	struct stage *stage[REST_REQUESTS_MAX];	/* oldest first */
 	size_t n, nfiles, ndeferred;
@@ -66,6 +67,9 @@ void stage_put_locked(struct stage *s);
 void stage_unlink_locked(struct rest *t, size_t i);
 /* Room for one more request of so many files; the oldest that is complete goes. */
 bool stage_make_room_locked(struct rest *t, size_t nfiles);
+/* On disk as it is now; a failure is logged. And not any more. */
+void stage_save_locked(struct rest *t, const struct stage *s);
+void stage_forget_locked(struct rest *t, const struct stage *s);
 /* What a look tells about a file that is not finished. */
 void stage_observe(struct stage_file *file, const struct stage_look *look, int64_t now_ns);
 /* Does another request still want this path? */

@@ -41,7 +41,7 @@ def test_a_big_file_is_stored_with_little_memory(archive):
     assert a.is_now('big') == 'released'
     assert put(a, 'big', (piece for _ in range(20)))[0] == 204		# chunked: its length is known at its end
     assert os.stat(a.at('big')).st_size == 20 * MB
-    assert sorted(os.listdir(a.store)) == ['data', 'state', 'tape'], 'what came is gone, and had no name'
+    assert sorted(os.listdir(a.store)) == ['data', 'stage', 'state', 'tape'], 'what came is gone, and had no name'
 
 
 def test_an_empty_and_a_small_file(archive):
