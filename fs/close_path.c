@@ -94,6 +94,8 @@ static int holds_again_locked(struct wormfs *fs, struct inode *ino)
 
 	r = hold_names_coming(fs, ino, rule ? rule->set.holds : NULL, &ino->seal_holds, &count);
 	policy_put(policy);
+	if (r == 0 && ino->seal_holds)	/* the line of the lock did not have them, or was lost */
+		trail_file_locked(fs, ino, AUDIT_HOLD_ADD, 0, "case %s", ino->seal_holds);
 	return r;
 }
 

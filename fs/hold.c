@@ -41,6 +41,7 @@ struct hold_orders {
 	pthread_cond_t wake, done;
 	bool stopping, work;
 	struct waiter *waiters;
+	int64_t left_id;		/* orders up to here were left by an earlier daemon; constant once the thread runs */
 	int64_t current;		/* order that is worked on, 0: none */
 	uint64_t files;			/* it has come so far */
 };
@@ -73,7 +74,8 @@ static int flush_batch(struct work *work)
 	int r = 0;
 
 	if (work->n && order->state == ORDER_PLACING)
-		r = lock_hold_batch(fs, work->items, work->n, order->name, order->by, order->at_s);
+		r = lock_hold_batch(fs, work->items, work->n, order->name, order->by, order->at_s,
+				    order->id <= fs->holds->left_id);
 	else if (work->n)
 		r = lock_release_batch(fs, work->items, work->n, order->name);
 	for (size_t i = 0; i < work->n; i++) {
@@ -187,6 +189,7 @@ static int release_row(void *arg, const struct ledger_row *row)
 		if (r != -ENOENT && r != -ENOTDIR)
 			return could_not(work, row->path, r);
 		/* Gone, deleted below the mount: only its name in the ledger is left. */
+		trail_released_gone(work->fs, &row->key, row->path, row->rec.serial, work->order->name);
 	}
 	r = add_item(work, ino, &row->key);
 	inode_put(work->fs, ino);
@@ -308,7 +311,8 @@ static int work_on_order(void *arg, const struct hold_order *order)
 		return r;
 	if (r < 0)
 		log_error("cannot %s hold '%s': %s, it is enforced as ordered, trying again in %d s",
-			  order->state == ORDER_PLACING ? "place" : "release", order->name, ledger_error(fs->ledger), RETRY_S);
+			  order->state == ORDER_PLACING ? "place" : "release", order->name,
+			  *ledger_error(fs->ledger) ? ledger_error(fs->ledger) : strerror(-r), RETRY_S);
 	else if (result.failed == 0)
 		log_info("hold '%s' is %s: %llu files, as uid %u ordered%s%s", order->name,
 			 order->state == ORDER_PLACING ? "placed" : "released", (unsigned long long)result.changed, order->by,
@@ -369,12 +373,24 @@ int hold_open(struct wormfs *fs)
 	return r < 0 ? r : hold_refresh(fs);
 }
 
+static int find_last(void *arg, const struct hold_order *order)
+{
+	struct hold_orders *holds = arg;
+
+	if (order->id > holds->left_id)
+		holds->left_id = order->id;
+	return 0;
+}
+
 int hold_start(struct wormfs *fs)
 {
 	sigset_t all, old;
 	int r;
 
 	fs->holds->work = true;		/* what an earlier daemon left undone */
+	r = ledger_orders(fs->ledger, NULL, find_last, fs->holds);
+	if (r < 0)
+		return r;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = -pthread_create(&fs->holds->thread, NULL, hold_thread, fs);

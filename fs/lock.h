@@ -92,7 +92,9 @@ struct hold_item {
 	uint32_t names;		/* scratch */
 	uint16_t rec_holds;	/* scratch */
 };
-int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name, uid_t by, int64_t at_s);
+/* `again`: the audit log gets a line of a file that has the name already, too: it may have lost the first one. */
+int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name, uid_t by, int64_t at_s, bool again);
+/* The names go when the lines of the audit log are on stable storage: an error of the log is returned like one of the ledger. */
 int lock_release_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name);
 
 /* Times, mode, owner, attributes or the name of a file that settles are set between the two (lock_adjust.c); of any other

@@ -82,7 +82,7 @@ static int write_count_locked(struct wormfs *fs, struct inode *ino, uint32_t hol
 }
 
 /* Names in one transaction, then the counts, then what the ledger knows of the counts. */
-int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name, uid_t by, int64_t at_s)
+int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name, uid_t by, int64_t at_s, bool again)
 {
 	int r;
 
@@ -115,7 +115,7 @@ int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const 
 		holds = ino->rec->holds > items[i].names ? ino->rec->holds : items[i].names;
 		items[i].r = write_count_locked(fs, ino, holds + (items[i].changed ? 1 : 0));
 		items[i].rec_holds = ino->rec->holds;
-		if (items[i].changed || items[i].r < 0)
+		if (items[i].changed || items[i].r < 0 || again)
 			trail_file_locked(fs, ino, AUDIT_HOLD_ADD, items[i].r, "case %s", case_name);
 		pthread_mutex_unlock(&ino->lock);
 	}
@@ -172,9 +172,13 @@ static int release_batch(struct wormfs *fs, struct hold_item *items, size_t n, c
 {
 	int r;
 
-	/* The count first, then the name: while a crash leaves the name, the file is held by it. */
+	/* The count first, then the name: while a crash leaves the name, the file is held by it. And the lines before the names: no
+	 * crash may leave a file that was released, and that the log knows as held. */
 	for (size_t i = 0; i < n; i++)
 		items[i].r = items[i].ino ? lower_count(fs, &items[i], case_name, said) : 0;
+	r = said ? trail_flush(fs) : 0;
+	if (r < 0)
+		return r;
 	r = ledger_begin(fs->ledger);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		if (items[i].r < 0)
@@ -216,7 +220,7 @@ int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t
 	struct hold_item item = { .ino = ino };
 	int r;
 
-	r = lock_hold_batch(fs, &item, 1, case_name, by, clock_source_now_s(fs->clock));
+	r = lock_hold_batch(fs, &item, 1, case_name, by, clock_source_now_s(fs->clock), false);
 	if (r < 0)
 		return r;
 	/* Its name is in the ledger and keeps it held, but who asked shall know that the record has it not. */

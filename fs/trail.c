@@ -20,7 +20,8 @@
 #include "lockstore/witness.h"
 
 #define HOUR_S 3600
-#define DETAIL_BYTES 512
+#define FLUSH_MS 10000
+#define DETAIL_BYTES AUDIT_DETAIL_BYTES
 
 static const enum audit_event denials[GUARD_OPS] = {
 	[GUARD_OPEN_READ] = AUDIT_DENY_OPEN_WRITE,	/* never refused */
@@ -152,6 +153,23 @@ void trail_push(struct wormfs *fs, const struct file_key *key, const char *path,
 	audit_put(fs->audit, &entry);
 }
 
+void trail_released_gone(struct wormfs *fs, const struct file_key *key, const char *path, uint64_t serial, const char *case_name)
+{
+	char detail[DETAIL_BYTES], comm[ACTOR_COMM_BYTES];
+	struct audit_entry entry = { .event = AUDIT_HOLD_RELEASE, .detail = detail, .key = key, .path = path, .serial = serial };
+
+	if (!audit_wants(fs->audit, AUDIT_HOLD_RELEASE, 0))
+		return;
+	snprintf(detail, sizeof(detail), "case %s", case_name);
+	fill_actor(&entry, comm);
+	audit_put(fs->audit, &entry);
+}
+
+int trail_flush(struct wormfs *fs)
+{
+	return audit_flush(fs->audit, FLUSH_MS);
+}
+
 int trail_before_locked(struct wormfs *fs, struct inode *ino, enum audit_event event, const char *format, ...)
 {
 	char detail[DETAIL_BYTES];
@@ -204,12 +222,13 @@ int trail_before(struct wormfs *fs, enum audit_event event, const char *format, 
 void trail_mounted(struct wormfs *fs)
 {
 	char commit[COMMIT_TEXT_BYTES];
+	bool holds = (fs->opt.audit_success & AUDIT_SET(AUDIT_HOLD_ADD)) && (fs->opt.audit_success & AUDIT_SET(AUDIT_HOLD_RELEASE));
 	bool covers = fs->opt.audit_success & AUDIT_SET(AUDIT_COMMIT) && !fs->shared;	/* `wormctl verify` relies on it */
 
 	commit_trigger_format(fs->opt.commit, fs->opt.idle_s, commit);
-	trail_note(fs, AUDIT_MOUNT, 0, "share '%s' on '%s', version %s, mode %s, commit %s, clock %s, id %s%s", fs->share, fs->mountpoint,
+	trail_note(fs, AUDIT_MOUNT, 0, "share '%s' on '%s', version %s, mode %s, commit %s, clock %s, id %s%s%s", fs->share, fs->mountpoint,
 		   WORMFS_VERSION, worm_mode_name(fs->opt.mode), commit, clock_source_name(fs->clock), fs->share_id,
-		   covers ? WITNESS_COVERS : "");
+		   covers && holds ? WITNESS_COVERS_HOLDS : "", covers ? WITNESS_COVERS : "");
 }
 
 /* ---- the head of the chain, remembered elsewhere ---- */

@@ -35,6 +35,10 @@ int trail_before(struct wormfs *fs, enum audit_event event, const char *format, 
 /* A cluster confirmed the lock of a file; `error` not NULL: refused it, and why. */
 void trail_push(struct wormfs *fs, const struct file_key *key, const char *path, const char *error, const char *format, ...)
 	__attribute__((format(printf, 5, 6)));
+/* A file that is not there any more is released from a hold: only the ledger has its name. */
+void trail_released_gone(struct wormfs *fs, const struct file_key *key, const char *path, uint64_t serial, const char *case_name);
+/* Waits until all lines so far are on stable storage; 0 where there is no log. -errno: they are not. */
+int trail_flush(struct wormfs *fs);
 /* What has to do with no file. */
 void trail_note(struct wormfs *fs, enum audit_event event, int result, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));

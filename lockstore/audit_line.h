@@ -19,6 +19,7 @@
 #include "lockstore/file_key.h"
 
 #define AUDIT_HASH_CHARS 64	/* lower-case hex, without the NUL */
+#define AUDIT_DETAIL_BYTES 512	/* with the NUL: what is said about a file is cut there */
 #define AUDIT_NO_HASH "0000000000000000000000000000000000000000000000000000000000000000"
 
 /* The names are in audit_line.c, in this order; a new one goes before AUDIT_EVENTS. At most 64. */

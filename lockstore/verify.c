@@ -105,6 +105,29 @@ static void compare_records(const struct lock_record *file, const struct verify_
 		fn(arg, VERIFY_DIFFERS, text);
 }
 
+/* Names, which the record only counts. */
+static void compare_holds(const struct verify_words *w, verify_fn fn, void *arg)
+{
+	const struct verify_hold *hold = &w->log.hold;
+	char text[VERIFY_TEXT_BYTES], more[48] = "";
+	unsigned long long seq = hold->seq;
+
+	if (!w->row.there || hold->what == HOLD_AGREES)
+		return;
+	if (hold->more)
+		snprintf(more, sizeof(more), "; %u more holds disagree", hold->more);
+	if (hold->what == HOLD_NOT_IN_LEDGER)
+		snprintf(text, sizeof(text), "hold '%s' was placed by line %llu of the audit log and not released, and the ledger does not "
+			 "have it%s", hold->name, seq, more);
+	else if (hold->what == HOLD_RELEASED)
+		snprintf(text, sizeof(text), "hold '%s' is in the ledger, and was released by line %llu of the audit log%s", hold->name, seq,
+			 more);
+	else
+		snprintf(text, sizeof(text), "hold '%s' is in the ledger, and the audit log has no line that placed it, and was written at "
+			 "that time%s", hold->name, more);
+	fn(arg, VERIFY_DIFFERS, text);
+}
+
 /* The log knows a later date: somebody put it back, in one place or in all of them. */
 static void compare_log(const struct verify_words *w, verify_fn fn, void *arg)
 {
@@ -114,6 +137,7 @@ static void compare_log(const struct verify_words *w, verify_fn fn, void *arg)
 
 	if (w->log.unlogged && (w->row.there || w->record.state == RECORD_GOOD))
 		fn(arg, VERIFY_UNLOGGED, "the audit log has no line of its lock, and was written at that time");
+	compare_holds(w, fn, arg);
 	if (!w->log.dated || (!record && !row))
 		return;
 	retention_format_until(record ? w->record.rec.until_s : w->row.rec.until_s, here);

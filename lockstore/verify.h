@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "lockstore/case_name.h"
 #include "lockstore/record.h"
 #include "lockstore/sha256.h"
 
@@ -58,6 +59,19 @@ struct verify_row {
 	bool retained;			/* by now, or a hold */
 };
 
+/* The first name of a hold that the ledger and the audit log do not agree about. */
+struct verify_hold {
+	enum {
+		HOLD_AGREES,
+		HOLD_NOT_IN_LEDGER,	/* placed by line `seq`, and not released */
+		HOLD_RELEASED,		/* by line `seq`, and in the ledger */
+		HOLD_NOT_IN_LOG,	/* in the ledger, and the log should have a line of it */
+	} what;
+	char name[CASE_NAME_MAX_BYTES + 1];
+	uint64_t seq;
+	unsigned more;			/* names beside it */
+};
+
 /* What the audit log says (witness.h). All zero: it is not asked, or it cannot know. */
 struct verify_log {
 	bool unlogged;			/* there should be a line of the lock */
@@ -65,6 +79,7 @@ struct verify_log {
 	bool retained;			/* by its date, by now, and it was not deleted */
 	int64_t until_s;		/* with `dated`: by its last line, `seq` */
 	uint64_t seq;
+	struct verify_hold hold;
 };
 
 struct verify_words {
@@ -75,7 +90,7 @@ struct verify_words {
 };
 
 #define VERIFY_TEXT_BYTES 400
-#define VERIFY_FILE_MAX 6
+#define VERIFY_FILE_MAX 7
 /* `what` lives until fn returns. */
 typedef void (*verify_fn)(void *arg, enum verify_kind kind, const char *what);
 /* Calls fn for each disagreement, at most VERIFY_FILE_MAX times. An expired file without a hold that is gone is none: it may have been deleted. What was not

@@ -50,12 +50,38 @@ static bool takes_part(enum audit_event event)
 	       event == AUDIT_DELETE_PRIVILEGED;
 }
 
+/* The names behind ", hold " in "close: until D, governance, hold A". */
+static const char *names_of_commit(const char *detail)
+{
+	const char *at = strstr(detail, ": until "), *mode = at ? strchr(at, ',') : NULL;
+
+	at = mode ? strchr(mode + 1, ',') : NULL;
+	return at && strncmp(at, ", hold ", strlen(", hold ")) == 0 ? at + strlen(", hold ") : NULL;
+}
+
+enum witness_hold witness_hold_of(const struct witness_line *line, const char **ret_names)
+{
+	const char *names = NULL;
+
+	if (line->event == AUDIT_COMMIT && !line->refused)
+		names = names_of_commit(line->detail);
+	else if ((line->event == AUDIT_HOLD_ADD || line->event == AUDIT_HOLD_RELEASE) && strncmp(line->detail, "case ", strlen("case ")) == 0)
+		names = line->detail + strlen("case ");
+	if (!names || !*names)
+		return WITNESS_HOLD_NONE;
+	*ret_names = names;
+	return line->refused ? WITNESS_HOLD_TRIED : line->event == AUDIT_HOLD_RELEASE ? WITNESS_HOLD_RELEASED : WITNESS_HOLD_PLACED;
+}
+
 void witness_fold(struct witness_lock *lock, const struct witness_line *line)
 {
+	const char *names;
 	bool failed = line->refused && strncmp(line->detail, "refused to ", strlen("refused to ")) != 0;
 
 	if (line->refused && !failed)
 		return;
+	if (strlen(line->detail) + 1 >= AUDIT_DETAIL_BYTES && witness_hold_of(line, &names) != WITNESS_HOLD_NONE)
+		lock->flags |= WITNESS_HOLDS_CUT;
 	if (takes_part(line->event) && lock->seq && lock->key_hash != line->key_hash)
 		lock->flags |= WITNESS_AMBIGUOUS;	/* a copy with the same record, a restored file, or an older share's */
 	switch (line->event) {
@@ -98,7 +124,7 @@ void witness_cover_gap(struct witness_cover *cover, uint64_t seq)
 	cover->running = false;
 }
 
-static int begin_span(struct witness_cover *cover, int64_t at_s)
+static int begin_span(struct witness_cover *cover, int64_t at_s, bool holds)
 {
 	struct witness_span *grown;
 
@@ -110,29 +136,34 @@ static int begin_span(struct witness_cover *cover, int64_t at_s)
 	if (!grown)
 		return -ENOMEM;
 	cover->spans = grown;
-	cover->spans[cover->nspans++] = (struct witness_span){ at_s, at_s };
+	cover->spans[cover->nspans++] = (struct witness_span){ at_s, at_s, holds };
 	cover->running = true;
 	return 0;
 }
 
-static bool says_that_it_covers(const char *detail)
+/* At the end: what is before it has names that people chose. */
+static bool ends_with(const char *detail, const char *end)
 {
-	size_t len = strlen(detail), end = strlen(WITNESS_COVERS);
+	size_t len = strlen(detail), end_len = strlen(end);
 
-	return len >= end && strcmp(detail + len - end, WITNESS_COVERS) == 0;
+	return len >= end_len && strcmp(detail + len - end_len, end) == 0;
 }
 
 int witness_cover_line(struct witness_cover *cover, const struct witness_line *line)
 {
 	struct witness_span *last = cover->nspans ? &cover->spans[cover->nspans - 1] : NULL;
+	bool holds;
 
 	switch (line->event) {
 	case AUDIT_MOUNT:
 		if (cover->running)
 			last->to_s -= WITNESS_TAIL_S;	/* it was killed */
 		cover->running = false;
-		if (says_that_it_covers(line->detail))
-			return begin_span(cover, line->clock_s);
+		holds = ends_with(line->detail, WITNESS_COVERS_HOLDS WITNESS_COVERS);
+		if (!holds)
+			cover->hold_gap_seq = line->seq;
+		if (ends_with(line->detail, WITNESS_COVERS))
+			return begin_span(cover, line->clock_s, holds);
 		witness_cover_gap(cover, line->seq);
 		return 0;
 	case AUDIT_LOG_LOST:
@@ -148,16 +179,30 @@ int witness_cover_line(struct witness_cover *cover, const struct witness_line *l
 	return 0;
 }
 
-bool witness_covers(const struct witness_cover *cover, int64_t committed_s, bool ended)
+static bool covers(const struct witness_cover *cover, int64_t at_s, bool ended, bool holds)
 {
 	for (size_t i = cover->nspans; i-- > 0; ) {
 		const struct witness_span *span = &cover->spans[i];
 		int64_t tail_s = ended && cover->running && i == cover->nspans - 1 ? WITNESS_TAIL_S : 0;
 
-		if (committed_s > span->from_s && committed_s < span->to_s - tail_s)
-			return true;
+		if (at_s > span->from_s && at_s < span->to_s - tail_s)
+			return span->holds || !holds;
 	}
 	return false;
+}
+
+bool witness_covers(const struct witness_cover *cover, int64_t committed_s, bool ended)
+{
+	return covers(cover, committed_s, ended, false);
+}
+
+int witness_say_hold(const struct witness_cover *cover, enum witness_hold what, uint64_t seq, bool in_ledger, int64_t at_s, bool ended)
+{
+	if (!in_ledger)
+		return what == WITNESS_HOLD_PLACED && seq > cover->gap_seq && seq > cover->hold_gap_seq ? HOLD_NOT_IN_LEDGER : HOLD_AGREES;
+	if (what == WITNESS_HOLD_PLACED || what == WITNESS_HOLD_TRIED || !covers(cover, at_s, ended, true))
+		return HOLD_AGREES;
+	return what == WITNESS_HOLD_RELEASED ? HOLD_RELEASED : HOLD_NOT_IN_LOG;
 }
 
 void witness_say(const struct witness_cover *cover, const struct witness_lock *lock, int64_t committed_s, int64_t now_s, bool ended,

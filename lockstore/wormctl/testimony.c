@@ -12,6 +12,7 @@
 #include "lockstore/audit_files.h"
 #include "lockstore/control.h"
 #include "lockstore/witness.h"
+#include "lockstore/wormctl/testimony_holds.h"
 
 #define CHUNK 1024	/* locks, when the table is gone through */
 
@@ -19,6 +20,7 @@ struct testimony {
 	struct subject *subject;
 	pthread_mutex_t lock;		/* the rest */
 	int table_fd;
+	struct testimony_holds *holds;	/* NULL: no line says anything of a hold */
 	uint64_t max_serial, last_seq, off_seq;
 	struct witness_cover cover;
 	int64_t read_ms;		/* when reading began last */
@@ -107,6 +109,19 @@ static bool line_of(const json_t *json, struct witness_line *ret)
 	return true;
 }
 
+static int take_holds_locked(struct testimony *t, uint64_t serial, const struct witness_line *line)
+{
+	const char *names;
+	enum witness_hold what = witness_hold_of(line, &names);
+	int r = 0;
+
+	if (what == WITNESS_HOLD_NONE)
+		return 0;
+	if (!t->holds)
+		r = testimony_holds_open(&t->holds);
+	return r < 0 ? r : testimony_holds_put(t->holds, serial, line->key_hash, names, what, line->seq);
+}
+
 static int take_locked(struct testimony *t, const char *text, size_t len)
 {
 	json_t *json = json_loadb(text, len, 0, NULL);
@@ -123,6 +138,8 @@ static int take_locked(struct testimony *t, const char *text, size_t len)
 			witness_fold(&lock, &line);
 			r = put_locked(t, serial, &lock);
 		}
+		if (r == 0 && serial && serial < TESTIMONY_SERIAL_MAX)
+			r = take_holds_locked(t, serial, &line);
 		t->last_seq = line.seq;
 	}
 	json_decref(json);
@@ -216,6 +233,7 @@ void testimony_close(struct testimony *t)
 		return;
 	if (t->table_fd >= 0)
 		close(t->table_fd);
+	testimony_holds_close(t->holds);
 	witness_cover_fini(&t->cover);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
@@ -250,6 +268,88 @@ int testimony_say(struct testimony *t, const struct lock_record *rec, struct ver
 	r = get_locked(t, rec->serial, &lock);
 	if (r == 0)
 		witness_say(&t->cover, &lock, rec->committed_s, t->subject->now_s, !t->subject->online, ret);
+	pthread_mutex_unlock(&t->lock);
+	return r;
+}
+
+/* A walk through two lists in order: the names of the ledger, and those of the log. */
+struct compare {
+	struct testimony *t;
+	struct verify_hold *ret;
+	struct hold_said said;		/* the next one of the log; name "": no more */
+};
+
+static void tell(struct compare *c, int what, const char *name, uint64_t seq)
+{
+	if (what == HOLD_AGREES)
+		return;
+	if (c->ret->what != HOLD_AGREES) {
+		c->ret->more++;
+		return;
+	}
+	c->ret->what = what;
+	c->ret->seq = seq;
+	snprintf(c->ret->name, sizeof(c->ret->name), "%s", name);
+}
+
+static int next_said(struct compare *c)
+{
+	int r = c->t->holds ? testimony_holds_next(c->t->holds, &c->said) : 0;
+
+	if (r <= 0)
+		*c->said.name = '\0';
+	return r < 0 ? r : 0;
+}
+
+/* The log's names before `name`; all, when that is NULL. */
+static int tell_before(struct compare *c, const char *name)
+{
+	int r = 0;
+
+	while (r == 0 && *c->said.name && (!name || strcmp(c->said.name, name) < 0)) {
+		tell(c, witness_say_hold(&c->t->cover, c->said.what, c->said.seq, false, 0, !c->t->subject->online), c->said.name, c->said.seq);
+		r = next_said(c);
+	}
+	return r;
+}
+
+static int compare_name(void *arg, const char *name, uid_t by, int64_t at_s)
+{
+	struct compare *c = arg;
+	bool said;
+	int r = tell_before(c, name);
+
+	if (r < 0)
+		return r;
+	said = strcmp(c->said.name, name) == 0;
+	tell(c, witness_say_hold(&c->t->cover, said ? c->said.what : WITNESS_HOLD_NONE, c->said.seq, true, at_s, !c->t->subject->online),
+	     name, c->said.seq);
+	return said ? next_said(c) : 0;
+}
+
+int testimony_say_holds(struct testimony *t, const struct ledger_row *row, struct verify_hold *ret)
+{
+	struct compare c = { .t = t, .ret = ret };
+	struct witness_lock lock;
+	int r;
+
+	*ret = (struct verify_hold){ 0 };
+	if (!t || row->rec.serial == 0 || row->rec.serial >= TESTIMONY_SERIAL_MAX)
+		return 0;
+	pthread_mutex_lock(&t->lock);
+	r = get_locked(t, row->rec.serial, &lock);
+	if (r == 0 && (t->holds || row->holds) && !(lock.flags & (WITNESS_AMBIGUOUS | WITNESS_HOLDS_CUT))) {
+		if (t->holds)
+			r = testimony_holds_of(t->holds, row->rec.serial);
+		if (r == 0)
+			r = next_said(&c);
+		if (r == 0)
+			r = ledger_holds(t->subject->ledger, &row->key, compare_name, &c);
+		if (r == 0)
+			r = tell_before(&c, NULL);
+		if (t->holds)
+			testimony_holds_end(t->holds);
+	}
 	pthread_mutex_unlock(&t->lock);
 	return r;
 }

@@ -1,7 +1,8 @@
 /* What the audit log of a share says about every lock (witness.h), read once through all its files.
  *
  * 32 bytes a serial number, in an unnamed file in the state directory (else $TMPDIR, /var/tmp): 1,000,000 locks are 32 MB of
- * disk (numbers that were not used are holes), and memory does not grow with the log but for 16 bytes a mount, WITNESS_MOUNTS_MAX of them. Any thread. */
+ * disk (numbers that were not used are holes), and memory does not grow with the log but for 24 bytes a mount, WITNESS_MOUNTS_MAX of them. What it
+ * says about holds is in a table of its own (testimony_holds.h). Any thread. */
 #ifndef WORMFS_WORMCTL_TESTIMONY_H
 #define WORMFS_WORMCTL_TESTIMONY_H
 
@@ -24,6 +25,9 @@ int testimony_open(struct subject *subject, struct testimony **ret, struct testi
 void testimony_close(struct testimony *t);
 
 int testimony_say(struct testimony *t, const struct lock_record *rec, struct verify_log *ret);
+
+/* The names of this row's holds against the log's. */
+int testimony_say_holds(struct testimony *t, const struct ledger_row *row, struct verify_hold *ret);
 
 /* Takes what a daemon wrote since, unless that was done after `since_ms` (CLOCK_MONOTONIC). The caller waited (subject_sync()). */
 int testimony_refresh(struct testimony *t, int64_t since_ms);

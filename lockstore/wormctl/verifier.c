@@ -109,6 +109,7 @@ static int look_at_data(struct verifier *v, struct item *item, int path_fd, stru
 static int ask(struct verifier *v, struct item *item, struct verify_words *w)
 {
 	struct subject *s = v->subject;
+	struct verify_hold hold = { 0 };
 	struct lock_record rec;
 	int fd, r;
 
@@ -139,8 +140,11 @@ static int ask(struct verifier *v, struct item *item, struct verify_words *w)
 	}
 	if (fd >= 0)
 		close(fd);
+	if (r == 0 && w->file.where != FILE_RESTORED)
+		r = testimony_say_holds(v->options->testimony, &item->row, &hold);
 	if (r == 0)
 		r = testimony_say(v->options->testimony, w->record.state == RECORD_GOOD ? &w->record.rec : &w->row.rec, &w->log);
+	w->log.hold = hold;
 	return r;
 }
 
@@ -183,7 +187,7 @@ static void look(struct verifier *v, struct item *item)
 		r = ask(v, item, &w);
 		if (r == 0)
 			verify_compare(&w, on_difference, item);
-		if ((r == 0 && !item->nfindings) || r == -ECANCELED || attempt == (w.log.unlogged ? 2 : 1) || !v->subject->online)
+		if ((r == 0 && !item->nfindings) || r == -ECANCELED || attempt == (w.log.hold.what != HOLD_AGREES ? 3 : w.log.unlogged ? 2 : 1) || !v->subject->online)
 			break;
 		/* Extended, held or deleted since the row was read? */
 		if (subject_sync(v->subject) == 0 && ledger_find(v->subject->ledger, &item->row.key, take_row, item) == -ENOENT) {

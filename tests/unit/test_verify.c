@@ -164,6 +164,13 @@ static void test_the_log(void **state)
 	w.record.state = RECORD_NONE;
 	check("nothing is locked", &w, "");
 	w = agreeing();
+	w.log.hold = (struct verify_hold){ .what = HOLD_NOT_IN_LEDGER, .name = "x", .seq = 7, .more = 2 };
+	check("a hold that the ledger lost", &w, "differs ");
+	w.log.hold.what = HOLD_RELEASED;
+	check("one that was released", &w, "differs ");
+	w.log.hold.what = HOLD_NOT_IN_LOG;
+	check("one without a line", &w, "differs ");
+	w = agreeing();
 	w.row.retained = false;
 	w.file.where = FILE_MISSING;
 	check("gone, and over", &w, "");

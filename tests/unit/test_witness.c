@@ -86,6 +86,9 @@ static void test_what_it_covers(void **state)
 	feed(&cover, 8, 7000, AUDIT_MOUNT, "share 'x', id y" WITNESS_COVERS);
 	feed(&cover, 9, 8000, AUDIT_UNMOUNT, "");
 	feed(&cover, 10, 9000, AUDIT_MOUNT, "share '" WITNESS_COVERS "', id y");
+	CHECK_INT("nor every hold", cover.hold_gap_seq, 10);
+	feed(&cover, 11, 9500, AUDIT_MOUNT, "x" WITNESS_COVERS_HOLDS WITNESS_COVERS);
+	CHECK_INT("one that does", cover.hold_gap_seq, 10);
 	CHECK("a mount that does not log every lock", !witness_covers(&cover, 7500, false) && cover.gap_seq == 10);
 	witness_cover_fini(&cover);
 }
@@ -106,7 +109,7 @@ static void test_what_it_says(void **state)
 		{ "lines are missing since", { .seq = 5, .until_s = 200, .flags = LOCKED }, 5, false, false, false },
 		{ "two files", { .seq = 5, .until_s = 200, .flags = LOCKED | WITNESS_AMBIGUOUS }, 0, false, false, false },
 	};
-	struct witness_span span = { 0, 100 };
+	struct witness_span span = { 0, 100, true };
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct witness_cover cover = { .spans = &span, .nspans = 1, .gap_seq = cases[i].gap_seq };
@@ -119,10 +122,74 @@ static void test_what_it_says(void **state)
 	}
 }
 
+static void test_names_of_holds(void **state)
+{
+	static const struct {
+		const char *promise;
+		enum audit_event event;
+		const char *detail;
+		bool refused;
+		enum witness_hold want;
+		const char *names;
+	} cases[] = {
+		{ "placed", AUDIT_HOLD_ADD, "case a: until x, y, hold z", false, WITNESS_HOLD_PLACED, "a: until x, y, hold z" },
+		{ "released", AUDIT_HOLD_RELEASE, "case a", false, WITNESS_HOLD_RELEASED, "a" },
+		{ "one that failed", AUDIT_HOLD_ADD, "case a", true, WITNESS_HOLD_TRIED, "a" },
+		{ "an order", AUDIT_HOLD_ADD, "order 1: case a, 2 paths: b/", false, WITNESS_HOLD_NONE, NULL },
+		{ "with the lock", AUDIT_COMMIT, "close: until 2030-01-01T00:00:00Z, governance, hold a\nb, c", false, WITNESS_HOLD_PLACED, "a\nb, c" },
+		{ "a lock without", AUDIT_COMMIT, "close: until infinite, compliance", false, WITNESS_HOLD_NONE, NULL },
+		{ "a lock that failed", AUDIT_COMMIT, "close: not locked", true, WITNESS_HOLD_NONE, NULL },
+		{ "something else", AUDIT_EXTEND, "case a", false, WITNESS_HOLD_NONE, NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct witness_line l = line(1, 0, cases[i].event, cases[i].detail);
+		const char *names = NULL;
+
+		l.refused = cases[i].refused;
+		CHECK_INT(cases[i].promise, witness_hold_of(&l, &names), cases[i].want);
+		CHECK(cases[i].promise, cases[i].names ? names && strcmp(names, cases[i].names) == 0 : !names);
+	}
+}
+
+static void test_what_it_says_of_a_hold(void **state)
+{
+	static const struct {
+		const char *promise;
+		enum witness_hold what;
+		bool in_ledger;
+		int64_t at_s;
+		uint64_t gap_seq, hold_gap_seq;
+		int want;
+	} cases[] = {
+		{ "both know it", WITNESS_HOLD_PLACED, true, 50, 0, 0, HOLD_AGREES },
+		{ "neither", WITNESS_HOLD_RELEASED, false, 0, 0, 0, HOLD_AGREES },
+		{ "the ledger lost it", WITNESS_HOLD_PLACED, false, 0, 0, 0, HOLD_NOT_IN_LEDGER },
+		{ "lines are missing since", WITNESS_HOLD_PLACED, false, 0, 5, 0, HOLD_AGREES },
+		{ "a mount since that did not log releases", WITNESS_HOLD_PLACED, false, 0, 0, 5, HOLD_AGREES },
+		{ "no line", WITNESS_HOLD_NONE, true, 50, 0, 0, HOLD_NOT_IN_LOG },
+		{ "of a time that is not covered", WITNESS_HOLD_NONE, true, 150, 0, 0, HOLD_AGREES },
+		{ "released", WITNESS_HOLD_RELEASED, true, 50, 0, 0, HOLD_RELEASED },
+		{ "tried", WITNESS_HOLD_TRIED, true, 50, 0, 0, HOLD_AGREES },
+		{ "tried, and not there", WITNESS_HOLD_TRIED, false, 0, 0, 0, HOLD_AGREES },
+	};
+	struct witness_span span = { 0, 100, true };
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct witness_cover cover = { .spans = &span, .nspans = 1, .gap_seq = cases[i].gap_seq, .hold_gap_seq = cases[i].hold_gap_seq };
+
+		CHECK_INT(cases[i].promise, witness_say_hold(&cover, cases[i].what, 5, cases[i].in_ledger, cases[i].at_s, false), cases[i].want);
+	}
+	span.holds = false;
+	CHECK_INT("a mount that logs locks only",
+		  witness_say_hold(&(struct witness_cover){ .spans = &span, .nspans = 1 }, WITNESS_HOLD_NONE, 0, true, 50, false), HOLD_AGREES);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lines_of_a_lock), cmocka_unit_test(test_what_it_covers), cmocka_unit_test(test_what_it_says),
+		cmocka_unit_test(test_names_of_holds), cmocka_unit_test(test_what_it_says_of_a_hold),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
