@@ -22,7 +22,7 @@ build=(gcc g++ make pkg-config fuse3 libfuse3-dev libsqlite3-dev libssl-dev
 	libcurl4-openssl-dev zlib1g-dev libjansson-dev libinih-dev attr libmicrohttpd-dev libgnutls28-dev libpcre2-dev
 	meson ninja-build dpkg-dev liburing-dev libnuma-dev)	# this line and g++: to build libfuse
 test=(libcmocka-dev python3-pytest python3-pytest-xdist clang shellcheck strace openssl
-	e2fsprogs xfsprogs btrfs-progs util-linux iproute2 attr acl libcap2-bin
+	e2fsprogs xfsprogs btrfs-progs mandoc util-linux iproute2 attr acl libcap2-bin
 	rsync git vim curl sqlite3 tar zip unzip bindfs fio stress-ng dbench fsmark
 	samba smbclient samba-testsuite nfs-ganesha nfs-ganesha-vfs libnfs-utils
 	gfal2-plugin-http gfal2-plugin-file gfal2-util-scripts python3-gfal2 python3-gfal2-util
