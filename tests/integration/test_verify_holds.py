@@ -3,11 +3,13 @@ audit log has a line of each that was placed or released. Who takes a hold away 
 import hashlib
 import json
 import os
+import subprocess
 import time
 
 import pytest
 
-from harness import wait_for
+from harness import WORMCTL, wait_for
+from test_holds import REASON, hold, is_busy, many, order_of, release, tree
 from test_integrity import RECORD, sql, verify
 
 
@@ -107,3 +109,48 @@ def test_a_log_that_was_changed_by_hand_is_a_finding_and_no_hold_is_made_one(hel
         f.write(text.replace(b'"detail":"case y"', b'"detail":"case q"'))
     code, found, _ = verify(held)
     assert code == 1 and set.union(*found.values()) == {'log'}
+
+
+@pytest.mark.parametrize('what', ['hold', 'release'])
+def test_a_kill_in_the_middle_of_an_order_leaves_no_hold_that_ledger_and_log_disagree_about(mount, what):
+    share = mount('retention=30d,digest=off')
+    many(share, 2000)
+    middle = 0
+    for pause in [.03, .08]:
+        if what == 'release':
+            assert hold(share, 'c1', '-r', 'd').returncode == 0
+        next_second()
+        argv = [WORMCTL] + (['hold', 'c1', '-r', 'd'] if what == 'hold' else ['release', *REASON, 'c1', '-r', 'd'])
+        p = subprocess.Popen(argv, cwd=share.mnt, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(pause)       # not waited for: any instant will do
+        share.kill9()
+        p.communicate()
+        share.start()
+        middle += is_busy(share)
+        wait_for('the order to end', lambda: not is_busy(share))
+        next_second()
+        share.must('sync')
+        assert [w for w in whats(share) if 'hold' in w] == []
+        release(share, 'c1', '-r', 'd', check=False)    # of what is there
+    share.stop()
+    assert verify(share)[:2] == (0, {})
+    print('%d of 2 kills came in the middle' % middle)
+
+
+def test_lines_that_a_kill_took_from_an_order_are_written_when_it_goes_on(mount):
+    """As if the daemon had been killed behind the names in the ledger, and before the lines of the log."""
+    share = mount('retention=30d,digest=off')
+    tree(share, 'd/a', 'd/b')
+    next_second()
+    for name in ('d/a', 'd/b'):
+        share.must('hold', name, case='c1')
+    next_second()
+    order = order_of(share, 'hold', ['d'])
+    share.stop()
+    chain_again(share, lambda lines: [l for l in lines if b'"detail":"case c1"' not in l])
+    assert verify(share)[:2] == (1, {'d/a': {'differs'}, 'd/b': {'differs'}})
+    sql(share, 'UPDATE hold_order SET state = 1 WHERE id = %d' % order)
+    share.start()
+    wait_for('the order to end', lambda: not is_busy(share))
+    share.stop()
+    assert verify(share)[:2] == (0, {})
