@@ -10,7 +10,7 @@ import pytest
 
 from harness import WORMCTL, wait_for
 from test_holds import REASON, hold, is_busy, many, order_of, release, tree
-from test_integrity import RECORD, sql, verify
+from verify_harness import RECORD, sql, verify
 
 
 def whats(share):
