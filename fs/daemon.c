@@ -30,6 +30,7 @@
 #include "fs/push.h"
 #include "fs/rule.h"
 #include "fs/session.h"
+#include "fs/shortage.h"
 #include "lockstore/staging.h"
 #include "fs/state.h"
 #include "fs/tier.h"
@@ -292,6 +293,8 @@ static int start_threads(struct wormfs *fs)
 	if (r == 0)
 		r = events_open(fs);
 	if (r == 0)
+		r = shortage_open(fs);
+	if (r == 0)
 		r = trail_open(fs);
 	if (r == 0)
 		r = linger_start(fs);
@@ -382,6 +385,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	push_stop(fs);
 	linger_stop(fs);
 	if (fs->state_made) {
+		shortage_close(fs);
 		trail_close(fs, false);
 		events_close(fs);
 		state_undo(fs);
@@ -398,6 +402,7 @@ static void close_all(struct wormfs *fs, bool clean)
 		committer_status(fs->committer, &status);
 		committer_stop(fs->committer);
 	}
+	shortage_close(fs);
 	trail_close(fs, clean);
 	events_close(fs);
 	state_close(fs, clean && status.error == 0 && status.dropped == 0);

@@ -561,6 +561,8 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 	credentials_drop(fs);
 	if (h->direct)
 		pthread_mutex_unlock(&h->ino->lock);
+	if (is_shortage(n))
+		shortage_note(fs, &(const struct event_note){ .type = EVENT_WRITE, .result = n, .ino = h->ino });
 	handle_done(h);
 	if (n < 0)
 		fuse_reply_err(req, -n);
@@ -570,16 +572,24 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 
 void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
+	struct wormfs *fs = wormfs_for(req);
 	struct handle *h = handle_of(fi->fh);
-	int r = h->writer ? lock_flush(wormfs_for(req), h) : 0;
+	int r = h->writer ? lock_flush(fs, h) : 0;
 
+	if (is_shortage(r))
+		shortage_note(fs, &(const struct event_note){ .type = EVENT_CLOSE_WRITE, .result = r, .ino = h->ino });
 	handle_done(h);
 	fuse_reply_err(req, -r);
 }
 
 void op_release(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	handle_close(wormfs_for(req), handle_of(fi->fh));
+	struct wormfs *fs = wormfs_for(req);
+	struct handle *h = handle_of(fi->fh);
+
+	if (h->writer && events_on(fs))
+		shortage_look(fs, h);
+	handle_close(fs, h);
 	fuse_reply_err(req, 0);
 }
 
@@ -669,6 +679,8 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct f
 		}
 		credentials_drop(fs);
 	}
+	if (is_shortage(r))
+		shortage_note(fs, &(const struct event_note){ .type = EVENT_WRITE, .result = r, .ino = to->ino });
 	handle_done(to);
 	handle_done(handle_of(in_fi->fh));
 	if (r < 0)

@@ -14,6 +14,7 @@
 
 #include "fs/actor.h"
 #include "fs/log.h"
+#include "fs/quota_notice.h"
 #include "fs/session.h"
 #include "fs/state.h"
 #include "lockstore/events/event_stream.h"
@@ -214,6 +215,26 @@ void events_note_always(struct wormfs *fs, const struct event_note *note)
 	}
 	put_before(&ev);
 	put_result(&ev, note->result);
+	event_stream_put(fs->events->stream, &ev);
+}
+
+void events_quota(struct wormfs *fs, const struct quota_notice *notice)
+{
+	struct event ev = { .type = EVENT_QUOTA, .time_ns = now_ns(), .has = EVENT_HAS_ACTOR | EVENT_HAS_QUOTA, .quota = notice->quota };
+	size_t len = notice->path ? strlen(notice->path) : 0;
+
+	if (!events_on(fs) || !wants(fs, EVENT_QUOTA))
+		return;
+	ev.actor = (struct event_actor){ .uid = notice->actor.uid, .gid = notice->actor.gid, .pid = notice->actor.pid };
+	put_text(&ev, EVENT_HAS_COMM, &ev.comm, notice->comm, ACTOR_COMM_BYTES);
+	if (notice->path && len <= EVENT_PATH_MAX) {
+		ev.path = event_text(notice->path, len);
+		ev.has |= EVENT_HAS_PATH;
+	} else if (notice->path) {
+		ev.flags |= EVENT_CUT;
+	}
+	put_result(&ev, -notice->error);
+	put_text(&ev, EVENT_HAS_DETAIL, &ev.detail, notice->detail, QUOTA_DETAIL_BYTES);
 	event_stream_put(fs->events->stream, &ev);
 }
 

@@ -9,6 +9,7 @@
 #include "fs/guard.h"
 #include "fs/handle.h"
 #include "fs/inode.h"
+#include "fs/shortage.h"
 #include "fs/wormfs.h"
 #include "lockstore/audit_line.h"
 #include "lockstore/events/event.h"
@@ -42,6 +43,8 @@ struct event_note {
 	const struct handle *handle;	/* release: who had opened it */
 };
 
+struct quota_notice;
+void events_quota(struct wormfs *fs, const struct quota_notice *notice);
 void events_note_always(struct wormfs *fs, const struct event_note *note);
 void events_trail_always(struct wormfs *fs, struct inode *ino, enum audit_event event, int result, const char *detail);
 void events_refused_always(struct wormfs *fs, struct inode *ino, enum guard_op op, const char *why, int result);
@@ -53,9 +56,14 @@ static inline bool events_on(const struct wormfs *fs)
 	return __builtin_expect(fs->events != NULL, 0);
 }
 
+/* The one place that knows how each request ended: also what runs out of room is seen here, with and without -o events. */
 #define events_note(fs, ...) do {								\
+	const struct event_note note_ = { __VA_ARGS__ };					\
+												\
 	if (events_on(fs))									\
-		events_note_always(fs, &(const struct event_note){ __VA_ARGS__ });		\
+		events_note_always(fs, &note_);							\
+	if (is_shortage(note_.result))								\
+		shortage_note(fs, &note_);							\
 } while (0)
 
 /* An entry of the audit log, whether or not the log takes it. The _locked rules of trail.h. */

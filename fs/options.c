@@ -350,7 +350,7 @@ static int set_push_root(struct options *o, const char *value, long arg)
 }
 
 enum { FLAG_RO, FLAG_RW, FLAG_NOATIME, FLAG_ATIME, FLAG_DEV, FLAG_NODEV, FLAG_SUID, FLAG_NOSUID, FLAG_EXEC, FLAG_NOEXEC,
-       FLAG_ALLOW_OTHER, FLAG_NO_ALLOW_OTHER, FLAG_REMOUNT, FLAG_PUSH_INSECURE, FLAG_IGNORED };
+       FLAG_ALLOW_OTHER, FLAG_NO_ALLOW_OTHER, FLAG_REMOUNT, FLAG_PUSH_INSECURE, FLAG_QUOTA_HIT_COUNT, FLAG_IGNORED };
 
 static int set_flag(struct options *o, const char *value, long flag)
 {
@@ -369,6 +369,7 @@ static int set_flag(struct options *o, const char *value, long flag)
 	case FLAG_NO_ALLOW_OTHER: o->allow_other = false; o->allow_other_given = true; break;
 	case FLAG_REMOUNT: o->remount = true; break;
 	case FLAG_PUSH_INSECURE: o->push_insecure = true; break;
+	case FLAG_QUOTA_HIT_COUNT: o->quota_hit_count = true; break;
 	}
 	return 0;
 }
@@ -428,6 +429,8 @@ static const struct option_row rows[] = {
 	  "(give events= up to 8 times); strict: who changes something waits rather than lose an event [off]", set_events, 0 },
 	{ "events_types", "TYPE:TYPE...", "which: names or globs, see docs/events.md, all [all but OpenRead]", set_events_types, 0 },
 	{ "events_ring", "N", "MiB (1-1048576) of the ring of events in STATE/events.ring [64]", set_events_ring, 0 },
+	{ "quota_hit_count", NULL, "count in user.quota_hit_count of a file how often it ran out of quota or room", set_flag,
+	  FLAG_QUOTA_HIT_COUNT },
 	{ "digest", "on|off", "take the SHA-256 of every locked file, by and by, with the lowest priority: what\n"
 	  "wormctl verify compares with [on]", set_digest, 0 },
 	{ "digest_rate", "N", "read no more than N MiB/s for that (0-1048576); 0: no limit [0]", set_digest_rate, 0 },

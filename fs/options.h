@@ -43,6 +43,7 @@ struct options {
 	bool events, events_strict;
 	bool events_types[EVENT_TYPES];
 	uint32_t events_ring_mib;
+	bool quota_hit_count;
 	char *events_sinks[EVENT_SINKS_MAX];
 	unsigned events_nsinks;
 	bool digest;			/* SHA-256 of locked files, in the background */

@@ -38,6 +38,7 @@ struct digest;
 struct push;
 struct tier;
 struct events;
+struct shortage;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
 struct lower_features {
@@ -93,6 +94,7 @@ struct wormfs {
 	struct audit *audit;	/* NULL: switched off */
 	struct trail *trail;
 	struct events *events;	/* NULL: switched off */
+	struct shortage *shortage;
 	struct timekeeper *timekeeper;
 	struct hold_orders *holds;
 	struct role *hold_role, *approve;

@@ -48,6 +48,7 @@ static const struct {
 	[EVENT_VERIFIED] = { "Verified", -1, -1 },
 	[EVENT_LEDGER] = { "Ledger", -1, -1 },
 	[EVENT_AUDIT] = { "Audit", -1, -1 },
+	[EVENT_QUOTA] = { "Quota", -1, -1 },
 	[EVENT_GAP] = { "Gap", -1, -1 },
 };
 
@@ -90,6 +91,32 @@ const char *event_state_name(unsigned state)
 	return state < EVENT_STATES ? names[state] : "";
 }
 
+const char *event_quota_kind_name(unsigned kind)
+{
+	static const char *const names[EVENT_QUOTA_KINDS] = {
+		[EVENT_QUOTA_USER] = "user", [EVENT_QUOTA_GROUP] = "group", [EVENT_QUOTA_PROJECT] = "project",
+		[EVENT_QUOTA_DIRECTORY] = "directory", [EVENT_QUOTA_RULE] = "rule", [EVENT_QUOTA_SOME] = "some",
+		[EVENT_QUOTA_FILESYSTEM] = "filesystem",
+	};
+
+	return kind < EVENT_QUOTA_KINDS ? names[kind] : NULL;
+}
+
+const char *event_quota_warning_name(unsigned warning)
+{
+	static const char *const names[EVENT_QUOTA_WARNINGS] = {
+		[EVENT_QUOTA_NONE] = "none", [EVENT_QUOTA_FILES_HARD] = "files-hard", [EVENT_QUOTA_FILES_GRACE] = "files-grace",
+		[EVENT_QUOTA_FILES_SOFT] = "files-soft", [EVENT_QUOTA_BYTES_HARD] = "bytes-hard",
+		[EVENT_QUOTA_BYTES_GRACE] = "bytes-grace", [EVENT_QUOTA_BYTES_SOFT] = "bytes-soft",
+		[EVENT_QUOTA_FILES_HARD_BELOW] = "files-hard-below", [EVENT_QUOTA_FILES_SOFT_BELOW] = "files-soft-below",
+		[EVENT_QUOTA_BYTES_HARD_BELOW] = "bytes-hard-below", [EVENT_QUOTA_BYTES_SOFT_BELOW] = "bytes-soft-below",
+		[EVENT_QUOTA_FILES_ADVISORY] = "files-advisory", [EVENT_QUOTA_BYTES_ADVISORY] = "bytes-advisory",
+		[EVENT_QUOTA_REFUSED] = "refused",
+	};
+
+	return warning < EVENT_QUOTA_WARNINGS ? names[warning] : NULL;
+}
+
 /* ---- compact form ---- */
 
 #define SCALAR(bit, field) { bit, offsetof(struct event, field), sizeof(((struct event *)0)->field) }
@@ -103,7 +130,7 @@ static const struct {
 	SCALAR(EVENT_HAS_SIZE, size), SCALAR(EVENT_HAS_MTIME, mtime_ns), SCALAR(EVENT_HAS_ACTOR, actor),
 	SCALAR(EVENT_HAS_OPEN_FLAGS, open_flags), SCALAR(EVENT_HAS_ERROR, error), SCALAR(EVENT_HAS_UNTIL_BEFORE, until_before_s),
 	SCALAR(EVENT_HAS_UNTIL, until_s), SCALAR(EVENT_HAS_STATE, state), SCALAR(EVENT_HAS_SERIAL, serial), SCALAR(EVENT_HAS_LOST, lost),
-	SCALAR(EVENT_HAS_OWNER, owner),
+	SCALAR(EVENT_HAS_OWNER, owner), SCALAR(EVENT_HAS_QUOTA, quota),
 };
 
 static const struct {

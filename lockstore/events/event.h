@@ -23,6 +23,7 @@ enum event_type {
 	EVENT_COMMITTED = 48, EVENT_RETENTION_EXTENDED, EVENT_RETENTION_SHORTENED, EVENT_HOLD_PLACED, EVENT_HOLD_RELEASED,
 	EVENT_DELETED_EXPIRED, EVENT_DELETED_PRIVILEGED, EVENT_TAMPER, EVENT_APPEND_ONLY,
 	EVENT_MOUNT = 64, EVENT_UNMOUNT, EVENT_CLOCK, EVENT_POLICY_CHANGED, EVENT_VERIFIED, EVENT_LEDGER, EVENT_AUDIT,
+	EVENT_QUOTA = 80,		/* a limit was reached, or left behind: event.quota */
 	EVENT_GAP = 96,			/* `lost` events, numbered from this one's number on, are not there */
 	EVENT_TYPES = 97
 };
@@ -52,6 +53,30 @@ struct event_actor {
 	int32_t pid;
 };
 
+/* Whose limit. The first three have the kernel's numbers (linux/quota.h, USRQUOTA). Rings keep them all. */
+enum event_quota_kind { EVENT_QUOTA_USER, EVENT_QUOTA_GROUP, EVENT_QUOTA_PROJECT, EVENT_QUOTA_DIRECTORY, EVENT_QUOTA_RULE,
+			EVENT_QUOTA_SOME,		/* the lower filesystem said EDQUOT, and not whose */
+			EVENT_QUOTA_FILESYSTEM,		/* it is full: ENOSPC */
+			EVENT_QUOTA_KINDS };
+
+/* What about it. Up to 10 the kernel's numbers (linux/quota.h, QUOTA_NL_IHARDWARN). */
+enum event_quota_warning { EVENT_QUOTA_NONE, EVENT_QUOTA_FILES_HARD, EVENT_QUOTA_FILES_GRACE, EVENT_QUOTA_FILES_SOFT,
+			   EVENT_QUOTA_BYTES_HARD, EVENT_QUOTA_BYTES_GRACE, EVENT_QUOTA_BYTES_SOFT,
+			   EVENT_QUOTA_FILES_HARD_BELOW, EVENT_QUOTA_FILES_SOFT_BELOW,
+			   EVENT_QUOTA_BYTES_HARD_BELOW, EVENT_QUOTA_BYTES_SOFT_BELOW,
+			   EVENT_QUOTA_FILES_ADVISORY, EVENT_QUOTA_BYTES_ADVISORY,
+			   EVENT_QUOTA_REFUSED,		/* EDQUOT or ENOSPC: files or bytes, not known which */
+			   EVENT_QUOTA_WARNINGS };
+
+struct event_quota {
+	uint8_t kind, warning;
+	uint8_t unused[2];		/* 0 */
+	uint32_t major, minor;		/* of the device */
+	uint32_t count;			/* so often since it was told last */
+	uint64_t id;			/* user, group, project: its number */
+	uint64_t used, limit;		/* bytes or files, 0: not known */
+};
+
 struct event_text {
 	const char *bytes;		/* no NUL; any bytes */
 	uint16_t len;
@@ -64,8 +89,8 @@ enum {
 	EVENT_HAS_ACTOR = 1 << 8, EVENT_HAS_OPEN_FLAGS = 1 << 9, EVENT_HAS_ERROR = 1 << 10, EVENT_HAS_UNTIL_BEFORE = 1 << 11,
 	EVENT_HAS_UNTIL = 1 << 12, EVENT_HAS_STATE = 1 << 13, EVENT_HAS_SERIAL = 1 << 14, EVENT_HAS_LOST = 1 << 15,
 	EVENT_HAS_COMM = 1 << 16, EVENT_HAS_PATH = 1 << 17, EVENT_HAS_TARGET = 1 << 18, EVENT_HAS_DETAIL = 1 << 19,
-	EVENT_HAS_OWNER = 1 << 20,
-	EVENT_HAS_ALL = (1 << 21) - 1,
+	EVENT_HAS_OWNER = 1 << 20, EVENT_HAS_QUOTA = 1 << 21,
+	EVENT_HAS_ALL = (1 << 22) - 1,
 };
 
 struct event {
@@ -84,6 +109,7 @@ struct event {
 	struct { uint8_t before, after; } state;	/* enum event_state, of the lock */
 	uint64_t serial, lost;
 	struct { uint32_t uid, gid; } owner;	/* of the file, after it */
+	struct event_quota quota;
 	struct event_text comm, path, target, detail;	/* path: "" the root, no '/' before it */
 
 	/* The ring's: not in the compact form. */
@@ -98,6 +124,10 @@ unsigned event_type_parse(const char *name);
 
 /* "" for what there is not, and for "unknown". */
 const char *event_state_name(unsigned state);
+
+/* NULL: there is none. */
+const char *event_quota_kind_name(unsigned kind);
+const char *event_quota_warning_name(unsigned warning);
 
 /* The number that BeeGFS has for it, -1: none, it is not sent. A failed one is none but for a refused open (8). */
 int event_beegfs7(unsigned type, unsigned flags, bool failed);

@@ -201,6 +201,24 @@ static char *put_error(char *out, uint32_t error)
 	return put_text(out, "Error", name ? name : number);
 }
 
+static char *put_quota(char *out, const struct event_quota *quota)
+{
+	const char *kind = event_quota_kind_name(quota->kind), *warning = event_quota_warning_name(quota->warning);
+
+	out = put_text(out, "Quota", kind ? kind : "");
+	out = put_text(out, "Warning", warning ? warning : "");
+	if (quota->kind <= EVENT_QUOTA_PROJECT)
+		out = put_number(put_key(out, "QuotaId"), quota->id);
+	out = put_number(put_key(out, "DeviceMajor"), quota->major);
+	out = put_number(put_key(out, "DeviceMinor"), quota->minor);
+	out = put_number(put_key(out, "Count"), quota->count);
+	if (quota->limit) {
+		out = put_number(put_key(out, "Used"), quota->used);
+		out = put_number(put_key(out, "Limit"), quota->limit);
+	}
+	return out;
+}
+
 /* What beegfs-event-listener does not know. */
 static char *put_ours(char *out, const struct event *ev)
 {
@@ -246,6 +264,8 @@ static char *put_ours(char *out, const struct event *ev)
 		out = put_number(put_key(out, "Serial"), ev->serial);
 	if (ev->has & EVENT_HAS_LOST)
 		out = put_number(put_key(out, "Lost"), ev->lost);
+	if (ev->has & EVENT_HAS_QUOTA)
+		out = put_quota(out, &ev->quota);
 	if (ev->has & EVENT_HAS_DETAIL)
 		out = put_bytes(out, "Detail", "DetailBase64", false, &ev->detail);
 	if (ev->flags & EVENT_REFUSED)

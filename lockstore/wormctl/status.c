@@ -408,6 +408,16 @@ static void print_policy(const json_t *mount)
 	}
 }
 
+/* A line only where there is something to say. */
+static void print_shortage(const json_t *shortage)
+{
+	long long edquot = json_get_int(shortage, "edquot"), enospc = json_get_int(shortage, "enospc");
+	long long at_close = json_get_int(shortage, "full_at_close");
+
+	if (edquot + enospc + at_close > 0)
+		printf("  %-10s %lld requests ran out of quota, %lld of room; full at %lld closes\n", "room", edquot, enospc, at_close);
+}
+
 static void print_counters(const json_t *mount)
 {
 	const json_t *descriptors = json_object_get(mount, "descriptors"), *number;
@@ -430,6 +440,7 @@ static void print_counters(const json_t *mount)
 		any = true;
 	}
 	puts(any ? "" : "-");
+	print_shortage(json_object_get(mount, "shortage"));
 }
 
 static void print_problems(const json_t *problems)

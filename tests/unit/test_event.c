@@ -167,7 +167,7 @@ static struct event full_event(void)
 		.target_parent = { 7, 8, 9 }, .nlink = 10, .mode = 0100644, .size_before = 11, .size = 12, .mtime_ns = -13,
 		.actor = { 14, 15, 16 }, .open_flags = 17, .error = EPERM, .until_before_s = RETENTION_UNSPECIFIED,
 		.until_s = RETENTION_INFINITE, .state = { EVENT_STATE_OPEN, EVENT_STATE_RETAINED }, .serial = 18, .lost = 19,
-		.owner = { 20, 21 }, .comm = text("cp"), .path = text("p"), .target = text(""), .detail = text("d"),
+		.owner = { 20, 21 }, .quota = { EVENT_QUOTA_USER, EVENT_QUOTA_BYTES_HARD, { 0 }, 22, 23, 24, 25, 26, 27 }, .comm = text("cp"), .path = text("p"), .target = text(""), .detail = text("d"),
 	};
 }
 
@@ -286,12 +286,39 @@ static void test_the_longest_line_fits(void **state)
 	}
 }
 
+static void test_a_quota_is_said_with_whose_and_what(void **state)
+{
+	struct event ev = full_event(), back;
+	char buf[EVENT_BYTES_MAX];
+	json_t *line, *in;
+
+	ev.type = EVENT_QUOTA;
+	event_encode(&ev, buf);
+	assert_int_equal(event_decode(buf, event_size(&ev), &back), 0);
+	assert_memory_equal(&back.quota, &ev.quota, sizeof(ev.quota));
+	line = line_of(&back);
+	in = json_object_get(line, "Event");
+	assert_string_equal(json_string_value(json_object_get(in, "Type")), "Quota");
+	assert_string_equal(json_string_value(json_object_get(in, "Quota")), "user");
+	assert_string_equal(json_string_value(json_object_get(in, "Warning")), "bytes-hard");
+	assert_int_equal(json_integer_value(json_object_get(in, "DeviceMajor")), 22);
+	assert_int_equal(json_integer_value(json_object_get(in, "DeviceMinor")), 23);
+	assert_int_equal(json_integer_value(json_object_get(in, "Count")), 24);
+	assert_int_equal(json_integer_value(json_object_get(in, "QuotaId")), 25);
+	json_decref(line);
+	ev.quota.kind = ev.quota.warning = 255;		/* a ring may say anything */
+	line = line_of(&ev);
+	assert_string_equal(json_string_value(json_object_get(json_object_get(line, "Event"), "Quota")), "");
+	json_decref(line);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_golden_packets), cmocka_unit_test(test_golden_frames), cmocka_unit_test(test_smallest_packets),
 		cmocka_unit_test(test_what_beegfs_is_told), cmocka_unit_test(test_compact_form), cmocka_unit_test(test_json_line),
 		cmocka_unit_test(test_any_name_is_valid_json), cmocka_unit_test(test_the_longest_line_fits),
+		cmocka_unit_test(test_a_quota_is_said_with_whose_and_what),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
