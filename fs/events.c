@@ -21,6 +21,7 @@
 
 struct events {
 	struct event_stream *stream;
+	uint64_t dropped_before;	/* by daemons before this one */
 	bool wanted[EVENT_TYPES];
 };
 
@@ -417,6 +418,7 @@ int events_open(struct wormfs *fs)
 		return r;
 	}
 	say_found(path, &found);
+	events->dropped_before = event_ring_dropped(event_stream_ring(events->stream));
 	fs->events = events;
 	return 0;
 }
@@ -446,7 +448,7 @@ static json_t *consumers_json(struct event_ring *ring, uint32_t session)
 	for (int i = 0; i < EVENT_RING_CONSUMERS; i++) {
 		int error = atomic_load(&all[i].error);
 
-		if (!all[i].name[0] || atomic_load(&all[i].session) != session)
+		if (!all[i].name[0] || atomic_load(&all[i].registered) || atomic_load(&all[i].session) != session)
 			continue;
 		json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I, s:I, s:o}", "name", all[i].name, "seq",
 			(json_int_t)atomic_load(&all[i].seq), "sent", (json_int_t)atomic_load(&all[i].sent), "dropped",
@@ -471,4 +473,37 @@ json_t *events_json(struct wormfs *fs)
 			 "noted", (json_int_t)stats.noted, "dropped", (json_int_t)stats.dropped, "oldest", (json_int_t)stats.oldest_seq, "next",
 			 (json_int_t)stats.next_seq, "bytes", (json_int_t)stats.bytes, "error",
 			 error ? json_string(strerrorname_np(error)) : json_null(), "sinks", consumers_json(ring, stats.session));
+}
+
+void events_add_problems(struct wormfs *fs, json_t *list)
+{
+	const struct event_consumer *all;
+	struct event_ring *ring;
+	uint64_t dropped;
+	char text[400];
+	int error;
+
+	if (!fs->events)
+		return;
+	ring = event_stream_ring(fs->events->stream);
+	error = event_stream_error(fs->events->stream);
+	dropped = event_ring_dropped(ring) - fs->events->dropped_before;
+	if (error) {
+		snprintf(text, sizeof(text), "the ring of events cannot be written: %s; %s", strerror(error), fs->opt.events_strict ?
+			 "whoever changes something waits" : "events wait in memory, and are dropped and counted when that is full");
+		json_array_append_new(list, json_string(text));
+	}
+	if (dropped) {
+		snprintf(text, sizeof(text), "%" PRIu64 " events were dropped since the mount, as the queue was full; a gap tells where", dropped);
+		json_array_append_new(list, json_string(text));
+	}
+	all = event_ring_consumers(ring);
+	for (int i = 0; i < EVENT_RING_CONSUMERS; i++) {
+		error = atomic_load(&all[i].error);
+		if (!error || !all[i].name[0] || atomic_load(&all[i].session) != event_ring_session(ring))
+			continue;
+		snprintf(text, sizeof(text), "events do not reach '%.*s': %s; 'wormctl events consumers' says how many wait", (int)sizeof(all[i].name),
+			 all[i].name, strerror(error));
+		json_array_append_new(list, json_string(text));
+	}
 }

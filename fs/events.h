@@ -22,6 +22,8 @@ void events_close(struct wormfs *fs);
 void events_sync(struct wormfs *fs, unsigned timeout_ms);
 /* "off", or how it goes: for user.worm.mount. */
 json_t *events_json(struct wormfs *fs);
+/* Lines of text: a ring that cannot be written, events that were dropped, consumers that are away. */
+void events_add_problems(struct wormfs *fs, json_t *list);
 
 /* One request. What is not known is 0 or NULL. */
 struct event_note {

@@ -359,6 +359,7 @@ static json_t *problems_json(struct wormfs *fs)
 	timekeeper_add_problems(fs, list);
 	push_add_problems(fs, list);
 	add_audit_problems(fs, list);
+	events_add_problems(fs, list);
 	if (!fs->lower.xattr)
 		json_array_append_new(list, json_string("the share has no xattrs: locks are only in the ledger, and every close waits for it"));
 	return list;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -23,6 +24,8 @@
 #define SEGMENT_BYTES_MIN 65536		/* more than any record */
 #define BATCH_BYTES 262144
 #define BOOT_ID_CHARS 36
+#define LOCK_TRIES 200
+#define LOCK_WAIT_US 10000
 
 struct mark {
 	_Atomic uint64_t pos, seq, msn;
@@ -340,6 +343,35 @@ int event_ring_open_readonly(const char *path, struct event_ring **ret_ring)
 	return map_file(path, false, ret_ring);
 }
 
+int event_ring_open_shared(const char *path, struct event_ring **ret_ring)
+{
+	return map_file(path, true, ret_ring);
+}
+
+int event_ring_lock(struct event_ring *ring)
+{
+	struct stat st;
+
+	if (!ring->writable)
+		return -EBADF;
+	for (int tries = 0; flock(ring->fd, LOCK_EX | LOCK_NB) < 0; tries++) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return -errno;
+		if (tries == LOCK_TRIES)
+			return -EBUSY;
+		usleep(LOCK_WAIT_US);
+	}
+	if (fstat(ring->fd, &st) == 0 && st.st_nlink > 0)
+		return 0;
+	event_ring_unlock(ring);
+	return -ESTALE;
+}
+
+void event_ring_unlock(struct event_ring *ring)
+{
+	(void)flock(ring->fd, LOCK_UN);	/* the end of the descriptor does it, too */
+}
+
 /* Every record verified and indexed again; tail ends before the first that is not sound. */
 static int walk(struct event_ring *ring, bool *ret_damaged)
 {
@@ -437,7 +469,9 @@ int event_ring_open(const char *path, uint64_t bytes, struct event_ring **ret_ri
 			r = map_file(path, true, &ring);
 	} else if (r == 0 && ring->data_bytes != want) {
 		found.resized = true;
-		r = make_anew(path, bytes, ring);
+		r = event_ring_lock(ring);	/* the places of consumers go along */
+		if (r == 0)
+			r = make_anew(path, bytes, ring);
 		event_ring_close(ring);
 		if (r == 0)
 			r = map_file(path, true, &ring);
@@ -601,24 +635,35 @@ struct event_consumer *event_ring_consumer(struct event_ring *ring, const char *
 {
 	struct event_consumer *all = ring->header->consumer, *use = NULL;
 	uint32_t session = event_ring_session(ring);
+	bool locked = event_ring_lock(ring) == 0;	/* else somebody registers a consumer since two seconds: he is stopped */
 
 	for (int i = 0; i < EVENT_RING_CONSUMERS; i++) {
+		if (atomic_load(&all[i].registered))
+			continue;
 		if (strncmp(all[i].name, name, sizeof(all[i].name) - 1) == 0 && all[i].name[0]) {
 			*ret_new = false;
-			atomic_store(&all[i].session, session);
-			return &all[i];
+			use = &all[i];
+			goto out;
 		}
 		if (!use || (use->name[0] && (!all[i].name[0] || atomic_load(&all[i].session) < atomic_load(&use->session))))
 			use = &all[i];
 	}
 	memset((void *)use, 0, sizeof(*use));
 	snprintf(use->name, sizeof(use->name), "%s", name);
-	atomic_store(&use->session, session);
 	*ret_new = true;
+out:
+	atomic_store(&use->session, session);
+	if (locked)
+		event_ring_unlock(ring);
 	return use;
 }
 
 const struct event_consumer *event_ring_consumers(const struct event_ring *ring)
+{
+	return ring->header->consumer;
+}
+
+struct event_consumer *event_ring_slots(struct event_ring *ring)
 {
 	return ring->header->consumer;
 }

@@ -29,7 +29,9 @@ struct event_consumer {
 	_Atomic uint32_t session;	/* of the daemon that used it last */
 	_Atomic int32_t error;		/* errno of the last attempt, 0: connected */
 	_Atomic int64_t since_ns;	/* CLOCK_REALTIME of that */
-	char spare[24];
+	_Atomic uint32_t registered;	/* 1: reads by itself (event_registry.h), the slot is not a sink's */
+	_Atomic uint64_t counted;	/* of such a one: what was overwritten before this number is in `dropped` */
+	char spare[8];
 };
 
 struct event_ring_found {
@@ -43,6 +45,8 @@ struct event_ring_found {
 int event_ring_open(const char *path, uint64_t bytes, struct event_ring **ret_ring, struct event_ring_found *ret_found);
 /* For reading. -ENOENT: there is none. */
 int event_ring_open_readonly(const char *path, struct event_ring **ret_ring);
+/* For reading, and for the places of consumers. Likewise. */
+int event_ring_open_shared(const char *path, struct event_ring **ret_ring);
 /* The writer's: flushes, and says that it ended well. */
 void event_ring_close(struct event_ring *ring);
 
@@ -75,6 +79,12 @@ int event_ring_flush(struct event_ring *ring);
 /* The slot of a name, made when it is new; the one that was unused longest goes when all are taken. */
 struct event_consumer *event_ring_consumer(struct event_ring *ring, const char *name, bool *ret_new);
 const struct event_consumer *event_ring_consumers(const struct event_ring *ring);	/* EVENT_RING_CONSUMERS of them */
+/* Likewise, for event_registry.c; the file is mapped for reading only unless the ring was opened for more. */
+struct event_consumer *event_ring_slots(struct event_ring *ring);
+/* Between processes: who gives slots away, or makes the file anew, holds it. -EBUSY: not within two seconds. -ESTALE: the
+ * file was made anew since it was opened. -EBADF: the ring is open for reading only. */
+int event_ring_lock(struct event_ring *ring);
+void event_ring_unlock(struct event_ring *ring);
 
 /* ---- readers ---- */
 

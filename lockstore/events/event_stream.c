@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lockstore/events/event_queue.h"
+#include "lockstore/events/event_registry.h"
 
 #define GATHER_MS 50		/* so long an event may wait for company */
 #define IDLE_MS 1000
@@ -64,9 +65,9 @@ static void say(struct event_stream *stream, bool warning, const char *what, int
 	stream->say(stream->arg, warning, text);
 }
 
-static uint64_t slowest_sink(struct event_stream *stream)
+static uint64_t slowest_consumer(struct event_stream *stream)
 {
-	uint64_t slowest = UINT64_MAX;
+	uint64_t slowest = event_registry_oldest(stream->ring);
 
 	for (size_t i = 0; i < stream->nsinks; i++) {
 		uint64_t seq = event_sink_seq(stream->sinks[i]);
@@ -88,7 +89,7 @@ static bool flush(struct event_stream *stream)
 	int r;
 
 	event_ring_stats(stream->ring, &before);
-	while (stream->strict && !is_ending(stream) && !event_ring_flush_keeps(stream->ring, slowest_sink(stream)))
+	while (stream->strict && !is_ending(stream) && !event_ring_flush_keeps(stream->ring, slowest_consumer(stream)))
 		usleep(SINK_WAIT_MS * 1000);
 	for (;;) {
 		r = event_ring_flush(stream->ring);

@@ -26,6 +26,8 @@ struct events_query {
 	uint64_t from, to, count;	/* to, count: 0: no end */
 	bool has_from, refused, by_uid;
 	uid_t uid;
+	const char *consumer;		/* --consumer, or the name after a verb */
+	const char *consumer_verb;
 	bool by_type, types[EVENT_TYPES];
 	const char *glob;		/* of a path from the share's root */
 	struct event_json json;
@@ -43,7 +45,7 @@ static int open_ring(struct events_query *q, struct failure *f)
 	if (!share->state_dir)
 		return fail(f, -EACCES, "cannot find the events of %s: only root or the user who mounted it may read them", quoted(share->dir));
 	snprintf(q->ring_path, sizeof(q->ring_path), "%s/" EVENT_RING_FILE, share->state_dir);
-	r = event_ring_open_readonly(q->ring_path, &q->ring);
+	r = q->consumer || q->consumer_verb ? event_ring_open_shared(q->ring_path, &q->ring) : event_ring_open_readonly(q->ring_path, &q->ring);
 	if (r == -ENOENT)
 		return fail(f, r, "there are no events in %s: mount the share with -o events=on, or name its state with --state-dir DIR",
 			    quoted(share->state_dir));
@@ -262,6 +264,7 @@ static void show_consumers(struct events_query *q)
 {
 	const struct event_consumer *all = event_ring_consumers(q->ring);
 	struct event_ring_stats stats;
+	struct failure never;
 
 	event_ring_stats(q->ring, &stats);
 	for (int i = 0; i < EVENT_RING_CONSUMERS; i++) {
@@ -275,7 +278,7 @@ static void show_consumers(struct events_query *q)
 
 		memcpy(name, c->name, sizeof(name));
 		name[sizeof(name) - 1] = '\0';
-		if (!name[0])
+		if (!name[0] || atomic_load(&c->registered))
 			continue;
 		q->found++;
 		if (q->ctl->json) {
@@ -288,6 +291,7 @@ static void show_consumers(struct events_query *q)
 		printf(" %s\n  next %" PRIu64 ", %" PRIu64 " behind, %" PRIu64 " sent, %" PRIu64 " dropped, %" PRIu64 " missed\n", state, seq, behind,
 		       sent, dropped, missed);
 	}
+	q->found += events_consumer(q->ctl, q->ring, "list", NULL, 0, &never);
 }
 
 static void show_stats(struct events_query *q)
@@ -313,7 +317,7 @@ static void show_stats(struct events_query *q)
 
 /* ---- command ---- */
 
-enum { OPT_FROM = OPT_OF_COMMAND, OPT_TO, OPT_COUNT, OPT_UID, OPT_PATH, OPT_TYPE, OPT_REFUSED, OPT_RAW };
+enum { OPT_FROM = OPT_OF_COMMAND, OPT_TO, OPT_COUNT, OPT_UID, OPT_PATH, OPT_TYPE, OPT_REFUSED, OPT_RAW, OPT_CONSUMER };
 
 static int take_types(struct events_query *q, const char *value)
 {
@@ -379,8 +383,33 @@ static int take_option(struct events_query *q, bool *raw, int c, char **argv)
 	case OPT_RAW:
 		*raw = true;
 		return -1;
+	case OPT_CONSUMER:
+		q->consumer = optarg;
+		return -1;
 	}
 	return common_option(q->ctl, &command_events, c, argv);
+}
+
+/* What stands behind `consumer`: VERB, NAME but for list, PATH. */
+static int take_consumer(struct events_query *q, int nargs, char **args)
+{
+	bool list;
+
+	if (nargs < 1 || !events_is_consumer_verb(args[0]))
+		return wrong_usage(&command_events, nargs < 1 ? "consumer register, deregister, clear or list?" : "there is no 'events consumer %s'",
+				   nargs < 1 ? "" : args[0]);
+	list = strcmp(args[0], "list") == 0;
+	if (q->consumer)
+		return wrong_usage(&command_events, "--consumer is for tail and replay: name it behind 'consumer %s'", args[0]);
+	if (!list && nargs < 2)
+		return wrong_usage(&command_events, "consumer %s which NAME?", args[0]);
+	if (nargs > (list ? 2 : 3))
+		return wrong_usage(&command_events, "one share at a time");
+	if (strcmp(args[0], "clear") == 0 && !q->to)
+		return wrong_usage(&command_events, "clear up to which event? --to SEQ");
+	q->consumer_verb = args[0];
+	q->consumer = list ? NULL : args[1];
+	return -1;
 }
 
 static int run_ring(struct events_query *q, const char *what, const char *path)
@@ -392,14 +421,24 @@ static int run_ring(struct events_query *q, const char *what, const char *path)
 	r = one_share_find(&q->one, q->ctl, path, &f);
 	if (r == 0)
 		r = open_ring(q, &f);
-	if (r == 0 && replay)
+	if (r == 0 && q->consumer && !q->consumer_verb) {
+		r = events_find_consumer(q->ring, q->consumer, &q->from, &f);
+		q->has_from = true;
+	}
+	/* Not before a clear: with events=strict the share may be waiting for it. */
+	if (r == 0 && (replay || (q->consumer_verb && strcmp(q->consumer_verb, "register") == 0)))
 		(void)share_sync(q->one.share, &lag);	/* a daemon that does not answer: what the ring has is read all the same */
 	if (r == 0 && (tail || replay))
 		r = walk(q, tail, &f);
+	else if (r == 0 && q->consumer_verb)
+		r = events_consumer(q->ctl, q->ring, q->consumer_verb, q->consumer,
+				    strcmp(q->consumer_verb, "clear") == 0 ? q->to : q->has_from ? q->from : UINT64_MAX, &f);
 	else if (r == 0 && strcmp(what, "consumers") == 0)
 		show_consumers(q);
 	else if (r == 0)
 		show_stats(q);
+	if (r > 0)
+		q->found += r;
 	event_ring_close(q->ring);
 	one_share_fini(&q->one);
 	if (r < 0)
@@ -419,9 +458,10 @@ static int run_events(struct wormctl *ctl, int argc, char **argv)
 		{ "type", required_argument, NULL, OPT_TYPE },
 		{ "refused", no_argument, NULL, OPT_REFUSED },
 		{ "raw", no_argument, NULL, OPT_RAW },
+		{ "consumer", required_argument, NULL, OPT_CONSUMER },
 		{ 0 },
 	};
-	static const char *const verbs[] = { "tail", "replay", "consumers", "stats", "listen", "decode" };
+	static const char *const verbs[] = { "tail", "replay", "consumers", "consumer", "stats", "listen", "decode" };
 	struct events_query q = { .ctl = ctl };
 	const char *what, *arg;
 	bool raw = false, known = false;
@@ -438,7 +478,14 @@ static int run_events(struct wormctl *ctl, int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		known |= strcmp(what, verbs[i]) == 0;
 	if (!known)
-		return wrong_usage(&command_events, *what ? "there is no 'events %s'" : "tail, replay, consumers, stats, listen or decode?", what);
+		return wrong_usage(&command_events, *what ? "there is no 'events %s'" : "tail, replay, consumers, consumer, stats, listen or decode?", what);
+	if (strcmp(what, "consumer") == 0) {
+		r = take_consumer(&q, nargs, argv + optind + 1);
+		if (r >= 0)
+			return r;
+		arg = argv[optind + 1 + (q.consumer ? 2 : 1)];
+		nargs = 0;
+	}
 	if (nargs > 1)
 		return wrong_usage(&command_events, "one argument at a time");
 	if (strcmp(what, "listen") == 0)
@@ -456,6 +503,10 @@ const struct command command_events = {
 	"Usage: wormctl events tail [--from SEQ] [OPTION]... [PATH]\n"
 	"       wormctl events replay [--from SEQ] [--to SEQ] [OPTION]... [PATH]\n"
 	"       wormctl events consumers|stats [PATH]\n"
+	"       wormctl events consumer register [--from SEQ] NAME [PATH]\n"
+	"       wormctl events consumer clear --to SEQ NAME [PATH]\n"
+	"       wormctl events consumer deregister NAME [PATH]\n"
+	"       wormctl events consumer list [PATH]\n"
 	"       wormctl events listen [--from MSN] [--count N] SOCKET\n"
 	"       wormctl events decode [--raw] [FILE]\n"
 	"\n"
@@ -468,6 +519,8 @@ const struct command command_events = {
 	"uid, command, type, error, and path. Numbers are without a gap but where events are missing: there is a\n"
 	"line 'Gap', with how many. Who was stopped goes on with --from and the number after its last one.\n"
 	"      --from SEQ     begin with this event [tail: what comes; replay: the oldest]\n"
+	"      --consumer NAME\n"
+	"                     begin with the first event that this consumer has not cleared\n"
 	"      --to SEQ       end with this one\n"
 	"      --count N      end after N events\n"
 	"      --path GLOB    of the path from the share's root; what it matches, and all below\n"
@@ -476,7 +529,11 @@ const struct command command_events = {
 	"      --refused      only what a lock refused\n"
 	"      --json         JSON, one object a line, as a json: sink has it\n"
 	"\n"
-	"consumers: who is sent events (-o events=KIND:WHERE), how far, and what it was not sent. stats: the ring.\n"
+	"consumers: who is sent events (-o events=KIND:WHERE) or reads them, how far, and what it was not sent.\n"
+	"stats: the ring.\n"
+	"\n"
+	"consumer: who reads by himself has a place under a name, which outlives him and the daemon: register, read\n"
+	"with tail or replay --consumer NAME, and clear, which says that all events up to SEQ are done.\n"
 	"\n"
 	"listen makes SOCKET and prints as JSON what a metadata server of BeeGFS 7 or 8, or a share that is mounted\n"
 	"with -o events=beegfs7:SOCKET or beegfs8:SOCKET, sends. It takes a socket away that nobody listens on.\n"
@@ -491,6 +548,9 @@ const struct command command_events = {
 	"Examples:\n"
 	"  wormctl events tail --refused /srv/share\n"
 	"  wormctl events replay --from 4711 --json /srv/share\n"
+	"  wormctl events consumer register backup /srv/share\n"
+	"  wormctl events tail --json --consumer backup /srv/share\n"
+	"  wormctl events consumer clear --to 4711 backup /srv/share\n"
 	"  wormctl events listen /run/beegfs.sock\n"
 	"  echo 0a6576656e74730001 | wormctl events decode\n"
 	"\n"

@@ -9,7 +9,7 @@ _wormctl()
 	COMPREPLY=()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
-		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --start | --end | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html | --as | --size | --rules | --config | --cluster | --credentials | --ca | --root | --token-file | --listen | --host | --user | --password-file | --retention | --settle | --rescan | --id | --output | --files | --to | --count | --type) ((i++)) ;;
+		--state-dir | --key | --state | --hold | --uid | --expires-before | --rule | --files-from | --from | --reason | --before | --rate | --share | --since | --until | --start | --end | --path | --event | --head | --anchor | --file | --first | --jobs | --out | --html | --as | --size | --rules | --config | --cluster | --credentials | --ca | --root | --token-file | --listen | --host | --user | --password-file | --retention | --settle | --rescan | --id | --output | --files | --to | --count | --type | --consumer) ((i++)) ;;
 		-*) ;;
 		*)
 			if [ -z "$command" ]; then
@@ -23,7 +23,7 @@ _wormctl()
 	case $prev in
 	--state) words='retained expired held' ;;
 	--uid | --as) mapfile -t COMPREPLY < <(compgen -u -- "$cur"); return ;;
-	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --start | --end | --event | --head | --first | --path | --jobs | --size | --cluster | --root | --user | --settle | --rescan | --id | --files | --to | --count | --type | --listen | --host) return ;;
+	--hold | --expires-before | --rule | --reason | --before | --rate | --since | --until | --start | --end | --event | --head | --first | --path | --jobs | --size | --cluster | --root | --user | --settle | --rescan | --id | --files | --to | --count | --type | --consumer | --listen | --host) return ;;
 	--retention) words='30d 6mo 1y 7y 10y' ;;
 	--state-dir | --out)
 		compopt -o filenames
@@ -51,8 +51,8 @@ _wormctl()
 		reindex:-*) words='--json --state-dir --key --help' ;;
 		audit:-*) words='--since --until --uid --path --event --denied --start --end --type --success --failure --events --head --anchor --file --first --json --state-dir --help' ;;
 		audit:*) [ "$nth" -gt 0 ] || words='show viewer verify export' ;;
-		events:-*) words='--from --to --count --path --type --uid --refused --raw --json --state-dir --help' ;;
-		events:*) [ "$nth" -gt 0 ] || words='tail replay consumers stats listen decode' ;;
+		events:-*) words='--consumer --from --to --count --path --type --uid --refused --raw --json --state-dir --help' ;;
+		events:*) [ "$nth" -gt 0 ] || words='tail replay consumers consumer stats listen decode' ;;
 		serve:-*) words='--listen --token-file --host --allow-remote --json --state-dir --help' ;;
 		clock:-*) words='--reason --json --state-dir --help' ;;
 		clock:*) [ "$nth" -gt 0 ] || words='status accept' ;;
