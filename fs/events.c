@@ -17,11 +17,15 @@
 #include "fs/quota_notice.h"
 #include "fs/session.h"
 #include "fs/state.h"
+#include "lockstore/events/cloudevent.h"
 #include "lockstore/events/event_stream.h"
+#include "lockstore/upstream/credentials.h"
 
 struct events {
 	struct event_stream *stream;
 	uint64_t dropped_before;	/* by daemons before this one */
+	char *credentials, *ca_file;	/* absolute, or NULL */
+	char source[CLOUDEVENT_SOURCE_MAX];
 	bool wanted[EVENT_TYPES];
 };
 
@@ -385,6 +389,43 @@ static int check_file(struct wormfs *fs, const char *file)
 	return r;
 }
 
+/* What sinks that use HTTP need: looked at now, as nobody reads the log of a daemon that goes on. */
+static int prepare_http(struct wormfs *fs, struct events *events)
+{
+	char host[HOST_NAME_MAX + 1] = "", error[CREDENTIALS_ERROR_BYTES];
+	struct upstream_credentials *credentials;
+	int r;
+
+	if (fs->opt.events_credentials) {
+		r = upstream_credentials_open(fs->opt.events_credentials, &credentials, error);
+		if (r < 0) {
+			complain("%s (events_credentials=FILE)", error);
+			return r;
+		}
+		upstream_credentials_close(credentials);
+		events->credentials = realpath(fs->opt.events_credentials, NULL);
+	}
+	if (fs->opt.events_ca) {
+		events->ca_file = realpath(fs->opt.events_ca, NULL);
+		if (!events->ca_file || access(events->ca_file, R_OK) < 0) {
+			r = -errno;
+			complain("events_ca=%s: %s", fs->opt.events_ca, strerror(-r));
+			return r;
+		}
+	}
+	(void)gethostname(host, sizeof(host) - 1);	/* unknown: a source without it */
+	if (cloudevent_source(host, fs->share, events->source) < 0)
+		strcpy(events->source, "wormfs:");
+	return 0;
+}
+
+static void free_events(struct events *events)
+{
+	free(events->credentials);
+	free(events->ca_file);
+	free(events);
+}
+
 int events_open(struct wormfs *fs)
 {
 	struct event_stream_options options = { .ring_bytes = (uint64_t)fs->opt.events_ring_mib << 20, .strict = fs->opt.events_strict,
@@ -407,13 +448,21 @@ int events_open(struct wormfs *fs)
 	events = calloc(1, sizeof(*events));
 	if (!events)
 		return -ENOMEM;
+	r = prepare_http(fs, events);
+	if (r < 0) {
+		free_events(events);
+		return r;
+	}
+	options.source = events->source;
+	options.credentials = events->credentials;
+	options.ca_file = events->ca_file;
 	memcpy(events->wanted, fs->opt.events_types, sizeof(events->wanted));
 	snprintf(path, sizeof(path), "%s/" EVENT_RING_FILE, fs->state_dir);
 	options.ring_path = path;
 	fs->state_made |= access(path, F_OK) < 0 ? STATE_MADE_EVENTS : 0;
 	r = event_stream_open(&options, &events->stream, &found);
 	if (r < 0) {
-		free(events);
+		free_events(events);
 		complain("cannot open the ring of events '%s': %s; make room, or move it away, or mount without -o events", path, strerror(-r));
 		return r;
 	}
@@ -431,7 +480,7 @@ void events_close(struct wormfs *fs)
 		return;
 	fs->events = NULL;
 	event_stream_close(events->stream);
-	free(events);
+	free_events(events);
 }
 
 void events_sync(struct wormfs *fs, unsigned timeout_ms)

@@ -425,9 +425,13 @@ static const struct option_row rows[] = {
 	{ "audit_anchor", "FILE", "also append the head of the chain to this file, hourly and at unmount: on another\n"
 	  "machine, or where nobody can rewrite it [none; the system's log has it]", STRING(audit_anchor) },
 	{ "events", "off|on|strict|KIND:WHERE", "tell every change, lock and refusal: on: keep them in a ring, for wormctl events; KIND:WHERE: and\n"
-	  "send them to json:FILE, json:- (stdout, with -f), json:unix:SOCKET, beegfs7:SOCKET or beegfs8:SOCKET\n"
-	  "(give events= up to 8 times); strict: who changes something waits rather than lose an event [off]", set_events, 0 },
+	  "send them to json:FILE, json:- (stdout, with -f), json:unix:SOCKET, beegfs7:SOCKET, beegfs8:SOCKET,\n"
+	  "cloudevents:URL or cloudevents-batch:URL (give events= up to 8 times); strict: who changes something waits rather than lose an event [off]", set_events, 0 },
 	{ "events_types", "TYPE:TYPE...", "which: names or globs, see docs/events.md, all [all but OpenRead]", set_events_types, 0 },
+	{ "events_credentials", "FILE", "for cloudevents: token, or user and password, mode 0600, as push_credentials [none]",
+	  STRING(events_credentials) },
+	{ "events_ca", "FILE", "likewise: PEM with the certificate that the receiver's is signed by, or that itself [the\n"
+	  "system's]", STRING(events_ca) },
 	{ "events_ring", "N", "MiB (1-1048576) of the ring of events in STATE/events.ring [64]", set_events_ring, 0 },
 	{ "quota_hit_count", NULL, "count in user.quota_hit_count of a file how often it ran out of quota or room", set_flag,
 	  FLAG_QUOTA_HIT_COUNT },
@@ -702,6 +706,8 @@ void options_fini(struct options *o)
 	free(o->push_root);
 	free(o->push_credentials);
 	free(o->push_ca);
+	free(o->events_credentials);
+	free(o->events_ca);
 	free(o->push_undated);
 	free(o->kernel_options);
 }

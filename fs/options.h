@@ -46,6 +46,7 @@ struct options {
 	bool quota_hit_count;
 	char *events_sinks[EVENT_SINKS_MAX];
 	unsigned events_nsinks;
+	char *events_credentials, *events_ca;	/* or NULL */
 	bool digest;			/* SHA-256 of locked files, in the background */
 	uint32_t digest_rate;		/* MiB/s, 0: no limit */
 	bool passthrough, io_uring, splice;	/* wanted where the machine has it */

@@ -18,7 +18,8 @@
 #define NICE 10		/* a burst of requests goes first, the ring keeps what they do */
 
 static const struct event_sink_kind *const kinds[] = {
-	&event_sink_json, &event_sink_beegfs7, &event_sink_beegfs8, &event_sink_beegfs8_long,
+	&event_sink_json, &event_sink_beegfs7, &event_sink_beegfs8, &event_sink_beegfs8_long, &event_sink_cloudevents,
+	&event_sink_cloudevents_batch,
 };
 
 const struct event_sink_kind *event_sink_kind_at(size_t i)
@@ -52,13 +53,17 @@ int event_sink_check(const char *spec)
 
 	if (!kind)
 		return -EINVAL;
+	if (strlen(spec) >= sizeof(((struct event_consumer *)0)->name))
+		return -EINVAL;
+	if (kind->check)
+		return kind->check(where);
 	/* Absolute: a daemon goes to the root directory. */
 	if (socket_path(where)[0] != '/' && !(kind == &event_sink_json && strcmp(where, "-") == 0))
 		return -EINVAL;
 	if ((kind != &event_sink_json || socket_path(where) != where) &&
 	    (!*socket_path(where) || strlen(socket_path(where)) >= sizeof(((struct sockaddr_un *)0)->sun_path)))
 		return -EINVAL;
-	return strlen(spec) < sizeof(((struct event_consumer *)0)->name) ? 0 : -EINVAL;
+	return 0;
 }
 
 const char *event_sink_file(const char *spec)
@@ -87,13 +92,36 @@ static void say(struct event_sink *sink, bool warning, const char *what, int err
 	sink->opt.say(sink->opt.arg, warning, text);
 }
 
+static void set_error(struct event_sink *sink, int error)
+{
+	struct timespec t;
+
+	if (atomic_load(&sink->consumer->error) != error || !atomic_load(&sink->consumer->since_ns)) {
+		clock_gettime(CLOCK_REALTIME, &t);
+		atomic_store(&sink->consumer->since_ns, t.tv_sec * 1000000000LL + t.tv_nsec);
+	}
+	atomic_store(&sink->consumer->error, error);
+}
+
 /* ---- for kinds ---- */
+
+void event_sink_say(struct event_sink *sink, const char *what, int error)
+{
+	say(sink, true, what, error);
+}
 
 void event_sink_delivered(struct event_sink *sink, uint64_t next, uint64_t sent)
 {
 	atomic_store_explicit(&sink->consumer->seq, next, memory_order_release);
-	if (sent)
-		atomic_fetch_add_explicit(&sink->consumer->sent, sent, memory_order_relaxed);
+	if (!sent)
+		return;
+	atomic_fetch_add_explicit(&sink->consumer->sent, sent, memory_order_relaxed);
+	if (!sink->kind->lazy)
+		return;
+	set_error(sink, 0);
+	if (sink->said_error)
+		say(sink, false, "connected", 0);
+	sink->said_error = 0;
 }
 
 uint64_t event_sink_seq(const struct event_sink *sink)
@@ -136,17 +164,6 @@ int event_sink_socket(struct event_sink *sink, int type)
 
 /* ---- connection ---- */
 
-static void set_error(struct event_sink *sink, int error)
-{
-	struct timespec t;
-
-	if (atomic_load(&sink->consumer->error) != error || !atomic_load(&sink->consumer->since_ns)) {
-		clock_gettime(CLOCK_REALTIME, &t);
-		atomic_store(&sink->consumer->since_ns, t.tv_sec * 1000000000LL + t.tv_nsec);
-	}
-	atomic_store(&sink->consumer->error, error);
-}
-
 static void lost(struct event_sink *sink, int error)
 {
 	int64_t now = now_ms();
@@ -158,6 +175,13 @@ static void lost(struct event_sink *sink, int error)
 	sink->next_try_ms = now - sink->connected_ms >= EVENT_RETRY_MS ? now : sink->connected_ms + EVENT_RETRY_MS;
 	if (!sink->kind->live || sink->opt.strict)
 		event_sink_rewind(sink, event_sink_seq(sink));
+	if (sink->kind->lazy) {
+		sink->next_try_ms = now + sink->retry_ms;
+		if (sink->said_error != error && !atomic_load(&sink->stopping))
+			say(sink, true, "not delivered, events wait in the ring and are sent again", error);
+		sink->said_error = error;
+		return;
+	}
 	say(sink, true, "the connection is gone", error);
 	sink->said_error = error;
 }
@@ -181,6 +205,8 @@ static void try_to_connect(struct event_sink *sink)
 		return;
 	}
 	sink->connected_ms = now;
+	if (sink->kind->lazy && sink->said_error)
+		return;
 	set_error(sink, 0);
 	if (sink->said_error)
 		say(sink, false, "connected", 0);

@@ -20,6 +20,10 @@ struct event_sink_kind {
 	const char *where;	/* what stands after it, for help */
 	/* Nobody there, nothing kept: what happens meanwhile is dropped, and counted. Not with `strict`. */
 	bool live;
+	/* connect() proves nothing: the consumer is there when something was delivered. Its retries are its own: see retry_ms. */
+	bool lazy;
+	/* Whether it can be `where`; -EINVAL. NULL: the path of a socket. */
+	int (*check)(const char *where);
 	/* Has a part of its own in the sink: bytes of `own`. */
 	size_t own_bytes;
 	/* All of them in the sink's thread. Sets sink->fd. -errno: nobody is there; tried again in a second. */
@@ -40,7 +44,10 @@ struct event_sink_kind {
 struct event_sink_options {
 	struct event_ring *ring;
 	bool strict;
-	bool may_use_stdout;
+	/* Of kinds that use HTTP; NULL: none. They outlive the sink. */
+	const char *source;		/* a URI: what the events are of */
+	const char *credentials;	/* a file as upstream/credentials.h has it */
+	const char *ca_file;
 	void (*say)(void *arg, bool warning, const char *text);	/* from the sink's thread */
 	void *arg;
 };
@@ -64,6 +71,7 @@ struct event_sink {
 	int wake_fd;			/* eventfd: there is news, or it shall end */
 	_Atomic int stopping;		/* 1: when all is sent; 2: now */
 	int64_t next_try_ms, connected_ms;
+	unsigned retry_ms;		/* a lazy kind's, set before it returns an error */
 	int said_error;
 	pthread_t thread;
 };
@@ -89,9 +97,12 @@ void event_sink_delivered(struct event_sink *sink, uint64_t next, uint64_t sent)
 struct event_counts event_sink_counts(const struct event_sink *sink);
 /* Back to number `seq`: what is in the buffer is read again. */
 void event_sink_rewind(struct event_sink *sink, uint64_t seq);
+/* A warning in the log; error: errno, 0: none. */
+void event_sink_say(struct event_sink *sink, const char *what, int error);
 /* A connected, non-blocking socket of `type` to the path after "unix:". */
 int event_sink_socket(struct event_sink *sink, int type);
 
-extern const struct event_sink_kind event_sink_json, event_sink_beegfs7, event_sink_beegfs8, event_sink_beegfs8_long;
+extern const struct event_sink_kind event_sink_json, event_sink_beegfs7, event_sink_beegfs8, event_sink_beegfs8_long,
+	event_sink_cloudevents, event_sink_cloudevents_batch;
 
 #endif

@@ -194,7 +194,8 @@ int event_stream_error(struct event_stream *stream)
 int event_stream_open(const struct event_stream_options *options, struct event_stream **ret_stream, struct event_ring_found *ret_found)
 {
 	struct event_stream *stream = calloc(1, sizeof(*stream));
-	struct event_sink_options sink = { .strict = options->strict, .say = options->say, .arg = options->arg };
+	struct event_sink_options sink = { .strict = options->strict, .source = options->source, .credentials = options->credentials,
+					   .ca_file = options->ca_file, .say = options->say, .arg = options->arg };
 	int r;
 
 	if (!stream)

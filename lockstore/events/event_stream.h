@@ -18,6 +18,7 @@ struct event_stream_options {
 	bool strict;
 	const char *const *sinks;		/* EVENT_SINKS_MAX at most */
 	size_t nsinks;
+	const char *source, *credentials, *ca_file;	/* of struct event_sink_options */
 	/* strict: asked while an event waits. True: the daemon ends, the event is dropped and counted. */
 	bool (*give_up)(void *arg);
 	void (*say)(void *arg, bool warning, const char *text);		/* for the log; from threads of the stream */
