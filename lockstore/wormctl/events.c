@@ -28,6 +28,7 @@ struct events_query {
 	uid_t uid;
 	const char *consumer;		/* --consumer, or the name after a verb */
 	const char *consumer_verb;
+	struct events_sse sse;
 	bool by_type, types[EVENT_TYPES];
 	const char *glob;		/* of a path from the share's root */
 	struct event_json json;
@@ -317,7 +318,7 @@ static void show_stats(struct events_query *q)
 
 /* ---- command ---- */
 
-enum { OPT_FROM = OPT_OF_COMMAND, OPT_TO, OPT_COUNT, OPT_UID, OPT_PATH, OPT_TYPE, OPT_REFUSED, OPT_RAW, OPT_CONSUMER };
+enum { OPT_FROM = OPT_OF_COMMAND, OPT_TO, OPT_COUNT, OPT_UID, OPT_PATH, OPT_TYPE, OPT_REFUSED, OPT_RAW, OPT_CONSUMER, OPT_LISTEN, OPT_TOKEN_FILE, OPT_ALLOW_REMOTE };
 
 static int take_types(struct events_query *q, const char *value)
 {
@@ -383,6 +384,15 @@ static int take_option(struct events_query *q, bool *raw, int c, char **argv)
 	case OPT_RAW:
 		*raw = true;
 		return -1;
+	case OPT_LISTEN:
+		q->sse.listen = optarg;
+		return -1;
+	case OPT_TOKEN_FILE:
+		q->sse.token_file = optarg;
+		return -1;
+	case OPT_ALLOW_REMOTE:
+		q->sse.allow_remote = true;
+		return -1;
 	case OPT_CONSUMER:
 		q->consumer = optarg;
 		return -1;
@@ -430,6 +440,8 @@ static int run_ring(struct events_query *q, const char *what, const char *path)
 		(void)share_sync(q->one.share, &lag);	/* a daemon that does not answer: what the ring has is read all the same */
 	if (r == 0 && (tail || replay))
 		r = walk(q, tail, &f);
+	else if (r == 0 && strcmp(what, "sse") == 0)
+		r = events_sse(q->ctl, q->ring_path, &q->sse, &f) < 0 ? f.error : 1;
 	else if (r == 0 && q->consumer_verb)
 		r = events_consumer(q->ctl, q->ring, q->consumer_verb, q->consumer,
 				    strcmp(q->consumer_verb, "clear") == 0 ? q->to : q->has_from ? q->from : UINT64_MAX, &f);
@@ -459,10 +471,13 @@ static int run_events(struct wormctl *ctl, int argc, char **argv)
 		{ "refused", no_argument, NULL, OPT_REFUSED },
 		{ "raw", no_argument, NULL, OPT_RAW },
 		{ "consumer", required_argument, NULL, OPT_CONSUMER },
+		{ "listen", required_argument, NULL, OPT_LISTEN },
+		{ "token-file", required_argument, NULL, OPT_TOKEN_FILE },
+		{ "allow-remote", no_argument, NULL, OPT_ALLOW_REMOTE },
 		{ 0 },
 	};
-	static const char *const verbs[] = { "tail", "replay", "consumers", "consumer", "stats", "listen", "decode" };
-	struct events_query q = { .ctl = ctl };
+	static const char *const verbs[] = { "tail", "replay", "consumers", "consumer", "stats", "sse", "listen", "decode" };
+	struct events_query q = { .ctl = ctl, .sse.listen = "127.0.0.1:0" };
 	const char *what, *arg;
 	bool raw = false, known = false;
 	int c, r, nargs;
@@ -478,7 +493,7 @@ static int run_events(struct wormctl *ctl, int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
 		known |= strcmp(what, verbs[i]) == 0;
 	if (!known)
-		return wrong_usage(&command_events, *what ? "there is no 'events %s'" : "tail, replay, consumers, consumer, stats, listen or decode?", what);
+		return wrong_usage(&command_events, *what ? "there is no 'events %s'" : "tail, replay, consumers, consumer, stats, sse, listen or decode?", what);
 	if (strcmp(what, "consumer") == 0) {
 		r = take_consumer(&q, nargs, argv + optind + 1);
 		if (r >= 0)
@@ -507,6 +522,7 @@ const struct command command_events = {
 	"       wormctl events consumer clear --to SEQ NAME [PATH]\n"
 	"       wormctl events consumer deregister NAME [PATH]\n"
 	"       wormctl events consumer list [PATH]\n"
+	"       wormctl events sse [--listen ADDRESS:PORT] [--token-file FILE] [--allow-remote] [PATH]\n"
 	"       wormctl events listen [--from MSN] [--count N] SOCKET\n"
 	"       wormctl events decode [--raw] [FILE]\n"
 	"\n"
@@ -534,6 +550,15 @@ const struct command command_events = {
 	"\n"
 	"consumer: who reads by himself has a place under a name, which outlives him and the daemon: register, read\n"
 	"with tail or replay --consumer NAME, and clear, which says that all events up to SEQ are done.\n"
+	"\n"
+	"sse serves the events over HTTP as server-sent events, for EventSource and curl -N, and prints where.\n"
+	"GET /v1/events?path=DIR&recursive=false&type=Create,Rename&refused=true&from=SEQ, or /v1/files/%2FDIR/notify\n"
+	"as Qumulo has it. Last-Event-ID goes on behind that event.\n"
+	"      --listen ADDRESS:PORT\n"
+	"                     or unix:PATH [127.0.0.1 and any free port]\n"
+	"      --token-file FILE\n"
+	"                     what clients must send, in a file of mode 0600 [a new one, which is printed]\n"
+	"      --allow-remote --listen may be an address that others reach; there is no TLS\n"
 	"\n"
 	"listen makes SOCKET and prints as JSON what a metadata server of BeeGFS 7 or 8, or a share that is mounted\n"
 	"with -o events=beegfs7:SOCKET or beegfs8:SOCKET, sends. It takes a socket away that nobody listens on.\n"

@@ -1,5 +1,5 @@
 /* wormctl events: its parts. events.c reads the ring of a share, events_consumer.c keeps who reads it and how far,
- * events_listen.c plays BeeGFS's listener. */
+ * events_sse.c serves it over HTTP, events_listen.c plays BeeGFS's listener. */
 #ifndef WORMFS_WORMCTL_EVENTS_H
 #define WORMFS_WORMCTL_EVENTS_H
 
@@ -15,6 +15,13 @@ int events_listen(const char *path, uint64_t from, uint64_t count);
 
 /* Packets from a file ("-": standard input): one in hexadecimal a line, or, raw, the whole file. Returns an exit code. */
 int events_decode(const char *file, bool raw);
+
+/* A server of server-sent events, until SIGINT, SIGTERM or SIGHUP. -errno: *f says why it did not begin. */
+struct events_sse {
+	const char *listen, *token_file;	/* token_file NULL: makes one, and prints it */
+	bool allow_remote;
+};
+int events_sse(const struct wormctl *ctl, const char *ring_path, const struct events_sse *s, struct failure *f);
 
 /* register, deregister, clear or list. seq: the first that it wants (UINT64_MAX: what comes), the last that it has done.
  * Returns how many consumers it was about. */

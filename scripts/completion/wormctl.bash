@@ -51,8 +51,8 @@ _wormctl()
 		reindex:-*) words='--json --state-dir --key --help' ;;
 		audit:-*) words='--since --until --uid --path --event --denied --start --end --type --success --failure --events --head --anchor --file --first --json --state-dir --help' ;;
 		audit:*) [ "$nth" -gt 0 ] || words='show viewer verify export' ;;
-		events:-*) words='--consumer --from --to --count --path --type --uid --refused --raw --json --state-dir --help' ;;
-		events:*) [ "$nth" -gt 0 ] || words='tail replay consumers consumer stats listen decode' ;;
+		events:-*) words='--listen --token-file --allow-remote --consumer --from --to --count --path --type --uid --refused --raw --json --state-dir --help' ;;
+		events:*) [ "$nth" -gt 0 ] || words='tail replay consumers consumer stats sse listen decode' ;;
 		serve:-*) words='--listen --token-file --host --allow-remote --json --state-dir --help' ;;
 		clock:-*) words='--reason --json --state-dir --help' ;;
 		clock:*) [ "$nth" -gt 0 ] || words='status accept' ;;
