@@ -426,7 +426,7 @@ static const struct option_row rows[] = {
 	  "machine, or where nobody can rewrite it [none; the system's log has it]", STRING(audit_anchor) },
 	{ "events", "off|on|strict|KIND:WHERE", "tell every change, lock and refusal: on: keep them in a ring, for wormctl events; KIND:WHERE: and\n"
 	  "send them to json:FILE, json:- (stdout, with -f), json:unix:SOCKET, beegfs7:SOCKET, beegfs8:SOCKET,\n"
-	  "cloudevents:URL or cloudevents-batch:URL (give events= up to 8 times); strict: who changes something waits rather than lose an event [off]", set_events, 0 },
+	  "cloudevents:URL, cloudevents-batch:URL, syslog:FACILITY or journald:SOCKET (give events= up to 8 times); strict: who changes something waits rather than lose an event [off]", set_events, 0 },
 	{ "events_types", "TYPE:TYPE...", "which: names or globs, see docs/events.md, all [all but OpenRead]", set_events_types, 0 },
 	{ "events_credentials", "FILE", "for cloudevents: token, or user and password, mode 0600, as push_credentials [none]",
 	  STRING(events_credentials) },

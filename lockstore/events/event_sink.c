@@ -19,7 +19,7 @@
 
 static const struct event_sink_kind *const kinds[] = {
 	&event_sink_json, &event_sink_beegfs7, &event_sink_beegfs8, &event_sink_beegfs8_long, &event_sink_cloudevents,
-	&event_sink_cloudevents_batch,
+	&event_sink_cloudevents_batch, &event_sink_syslog, &event_sink_journald,
 };
 
 const struct event_sink_kind *event_sink_kind_at(size_t i)
@@ -143,12 +143,22 @@ void event_sink_rewind(struct event_sink *sink, uint64_t seq)
 		sink->cursor = (struct event_cursor){ .pos = 0, .seq = seq };	/* the next read finds the oldest, or says why not */
 }
 
+bool event_sink_path_fits(const char *path)
+{
+	return *path && strlen(path) < sizeof(((struct sockaddr_un *)0)->sun_path);
+}
+
 int event_sink_socket(struct event_sink *sink, int type)
+{
+	return event_sink_socket_to(sink, type, socket_path(sink->where));
+}
+
+int event_sink_socket_to(struct event_sink *sink, int type, const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd;
 
-	strncpy(address.sun_path, socket_path(sink->where), sizeof(address.sun_path) - 1);
+	strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
 	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;

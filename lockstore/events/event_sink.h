@@ -101,8 +101,11 @@ void event_sink_rewind(struct event_sink *sink, uint64_t seq);
 void event_sink_say(struct event_sink *sink, const char *what, int error);
 /* A connected, non-blocking socket of `type` to the path after "unix:". */
 int event_sink_socket(struct event_sink *sink, int type);
+/* Likewise, to this path, which event_sink_path_fits() was asked about. */
+int event_sink_socket_to(struct event_sink *sink, int type, const char *path);
+bool event_sink_path_fits(const char *path);
 
 extern const struct event_sink_kind event_sink_json, event_sink_beegfs7, event_sink_beegfs8, event_sink_beegfs8_long,
-	event_sink_cloudevents, event_sink_cloudevents_batch;
+	event_sink_cloudevents, event_sink_cloudevents_batch, event_sink_syslog, event_sink_journald;
 
 #endif

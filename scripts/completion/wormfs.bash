@@ -30,7 +30,7 @@ _wormfs()
 		passthrough=* | io_uring=* | splice=*) values='auto no' ;;
 		audit=*) values='on off' ;;
 		audit_success=* | audit_failure=*) values='all none commit deny_*' ;;
-		events=*) values='on strict off json: beegfs7: beegfs8: cloudevents: cloudevents-batch:' ;;
+		events=*) values='on strict off json: beegfs7: beegfs8: cloudevents: cloudevents-batch: syslog: journald:' ;;
 		events_types=*) values='all' ;;
 		xattr=*) values='auto trusted user' ;;
 		push=*) values='qumulo:' ;;

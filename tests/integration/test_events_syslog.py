@@ -1,0 +1,102 @@
+"""Events in the system's log: datagrams as syslog(3) and sd_journal_send(3) write them, to a socket of the test's own."""
+import json
+import os
+import re
+import socket
+import struct
+
+import pytest
+
+from harness import Refused, errno_of, wait_for, write_file
+
+ALLOWED = 'nobody is there|connection is gone'
+
+
+class Log:
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(path)
+        self.socket.settimeout(15)
+        self.path = path
+
+    def take(self, done):
+        got = []
+        while not got or not done(got[-1]):
+            got.append(self.socket.recv(1 << 20))
+        return got
+
+    def close(self):
+        self.socket.close()
+        os.unlink(self.path)
+
+
+def parse(data):
+    found = re.fullmatch(rb'<(\d+)>([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) wormfs\[(\d+)\]: (\{.*\})', data)
+    assert found, data
+    return int(found[1]), json.loads(found[4].decode('utf-8'))
+
+
+def test_syslog_gets_each_event_with_facility_and_severity(mount, tmp_path):
+    log = Log(str(tmp_path / 'log'))
+    share = mount('retention=1y', start=False)
+    share.start('retention=1y,events=syslog:local3@%s' % log.path)
+    write_file(share.at('f\n"ü'))
+    assert errno_of(os.unlink, share.at('f\n"ü')) == 'EPERM'
+    got = [parse(d) for d in log.take(lambda d: b'"Refused"' in d)]
+    assert [e['Seq'] for _, e in got] == list(range(1, len(got) + 1))
+    assert {p for p, e in got if 'Error' not in e['Event']} == {19 << 3 | 6}
+    assert got[-1][0] == 19 << 3 | 4 and got[-1][1]['Event']['Path'] == '/f\n"ü' and got[-1][1]['Event']['Error'] == 'EPERM'
+    log.close()
+
+
+def test_a_log_that_does_not_read_holds_up_nobody_and_one_that_comes_back_gets_the_rest(mount, tmp_path):
+    path = str(tmp_path / 'log')
+    log = Log(path)
+    share = mount('commit=never', start=False)
+    share.allowed.append(ALLOWED)
+    share.start('commit=never,events=syslog:authpriv@%s' % path)
+    for n in range(1500):		# its queue has 10 or 512
+        os.mkdir(share.at(str(n)))
+    got = [parse(d)[1] for d in log.take(lambda d: b'"/1499"' in d)]
+    log.close()
+    assert [e['Seq'] for e in got] == list(range(1, len(got) + 1))
+    for n in range(50):
+        os.mkdir(share.at('away%d' % n))
+    wait_for('the sink to know', lambda: share.info()['events']['sinks'][0]['error'])
+    log = Log(path)
+    more = [parse(d)[1] for d in log.take(lambda d: b'"/away49"' in d)]
+    assert more[0]['Seq'] == got[-1]['Seq'] + 1 and [e['Seq'] for e in more] == list(range(more[0]['Seq'], more[0]['Seq'] + len(more)))
+    log.close()
+
+
+def fields(data):
+    out = {}
+    while data:
+        line, data = data.split(b'\n', 1)
+        if b'=' in line:
+            name, value = line.split(b'=', 1)
+        else:
+            name = line
+            length, = struct.unpack_from('<Q', data)
+            value, data = data[8:8 + length], data[8 + length + 1:]
+        out[name.decode()] = value
+    return out
+
+
+def test_the_journal_gets_fields_and_exact_paths(mount, tmp_path):
+    log = Log(str(tmp_path / 'journal'))
+    share = mount('commit=never', start=False)
+    share.start('commit=never,events=journald:%s' % log.path)
+    name = b'a\nMESSAGE=b\xff'
+    os.mkdir(os.path.join(os.fsencode(share.at()), name))
+    entry = fields(log.take(lambda d: b'WORMFS_TYPE=MKdir\n' in d)[-1])
+    line = json.loads(entry['MESSAGE'])
+    assert entry['WORMFS_PATH'] == b'/' + name and entry['WORMFS_TYPE'] == b'MKdir' and entry['PRIORITY'] == b'6'
+    assert entry['WORMFS_SEQ'] == b'%d' % line['Seq'] and entry['SYSLOG_IDENTIFIER'] == b'wormfs' and line['Event']['Type'] == 'MKdir'
+    log.close()
+
+
+@pytest.mark.parametrize('where', ['syslog:kernel', 'syslog:local0@relative', 'syslog:', 'syslog:local0@/' + 'x' * 108, 'journald:', 'journald:x'])
+def test_a_wrong_place_is_refused(mount, where):
+    with pytest.raises(Refused, match='cannot use'):
+        mount('events=' + where)
