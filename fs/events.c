@@ -243,6 +243,24 @@ void events_quota(struct wormfs *fs, const struct quota_notice *notice)
 	event_stream_put(fs->events->stream, &ev);
 }
 
+void events_archive_always(struct wormfs *fs, const struct event_archive *archive)
+{
+	struct event ev = { .type = archive->type, .time_ns = now_ns() };
+
+	if (!wants(fs, archive->type))
+		return;
+	if (archive->path && strlen(archive->path) >= EVENT_PATH_MAX)
+		ev.flags |= EVENT_CUT;
+	else
+		put_text(&ev, EVENT_HAS_PATH, &ev.path, archive->path, EVENT_PATH_MAX);
+	put_text(&ev, EVENT_HAS_ARCHIVE_BEFORE, &ev.archive_before, archive->before, EVENT_ARCHIVE_MAX);
+	put_text(&ev, EVENT_HAS_ARCHIVE, &ev.archive, archive->after, EVENT_ARCHIVE_MAX);
+	put_text(&ev, EVENT_HAS_FAULT, &ev.fault, archive->fault, EVENT_FAULT_MAX);
+	put_text(&ev, EVENT_HAS_DETAIL, &ev.detail, archive->detail, EVENT_DETAIL_MAX);
+	put_result(&ev, archive->result);
+	event_stream_put(fs->events->stream, &ev);
+}
+
 /* ---- locks and refusals ---- */
 
 static const enum event_type of_operation[GUARD_OPS] = {

@@ -47,6 +47,16 @@ struct event_note {
 
 struct quota_notice;
 void events_quota(struct wormfs *fs, const struct quota_notice *notice);
+/* What a tier did to a file; "" or NULL: does not apply. Of no request: nobody asked for it. */
+struct event_archive {
+	enum event_type type;
+	const char *path;		/* from the share's root */
+	const char *before, *after;	/* its states */
+	const char *fault, *detail;
+	int result;
+};
+
+void events_archive_always(struct wormfs *fs, const struct event_archive *archive);
 void events_note_always(struct wormfs *fs, const struct event_note *note);
 void events_trail_always(struct wormfs *fs, struct inode *ino, enum audit_event event, int result, const char *detail);
 void events_refused_always(struct wormfs *fs, struct inode *ino, enum guard_op op, const char *why, int result);

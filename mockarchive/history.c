@@ -6,7 +6,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "fs/events.h"
 #include "mockarchive/archive_private.h"
+
+_Static_assert(EVENT_ARCHIVE_NAME - EVENT_ARCHIVE_STATE == ARCHIVE_EVENT_NAME, "both name the same kinds in the same order");
 
 #define PAGE 256		/* entries that are copied at a time */
 
@@ -108,12 +111,25 @@ static char *keep_texts(struct archive_event *to, const struct archive_event *fr
 	return text;
 }
 
+/* With -o events: the daemon's stream has it, too, among what happens to the files themselves. */
+static void tell_stream(struct archive *a, const struct archive_event *event)
+{
+	bool state = event->kind == ARCHIVE_EVENT_STATE;
+
+	if (!events_on(a->fs))
+		return;
+	events_archive_always(a->fs, &(struct event_archive){ .type = EVENT_ARCHIVE_STATE + event->kind, .path = event->path,
+		.before = state ? archive_state_name(event->from) : NULL, .after = state ? archive_state_name(event->to) : NULL,
+		.fault = event->fault, .detail = event->detail, .result = event->error });
+}
+
 void history_add(struct archive *a, const struct archive_event *event)
 {
 	struct journal_ring *ring = a->journal;
 	struct timespec t;
 	struct entry *e;
 
+	tell_stream(a, event);
 	clock_gettime(CLOCK_REALTIME, &t);
 	pthread_mutex_lock(&ring->lock);
 	if (ring->last + 1 - ring->first == ARCHIVE_JOURNAL_MAX) {

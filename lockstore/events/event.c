@@ -49,6 +49,16 @@ static const struct {
 	[EVENT_LEDGER] = { "Ledger", -1, -1 },
 	[EVENT_AUDIT] = { "Audit", -1, -1 },
 	[EVENT_QUOTA] = { "Quota", -1, -1 },
+	[EVENT_ARCHIVE_STATE] = { "ArchiveState", -1, -1 },
+	[EVENT_ARCHIVE_FLAG] = { "ArchiveFlag", -1, -1 },
+	[EVENT_ARCHIVE_FAULT] = { "ArchiveFault", -1, -1 },
+	[EVENT_ARCHIVE_REQUEST] = { "ArchiveRequest", -1, -1 },
+	[EVENT_ARCHIVE_COPY] = { "ArchiveCopy", -1, -1 },
+	[EVENT_ARCHIVE_PIN] = { "ArchivePin", -1, -1 },
+	[EVENT_ARCHIVE_DRIVE] = { "ArchiveDrive", -1, -1 },
+	[EVENT_ARCHIVE_CLOCK] = { "ArchiveClock", -1, -1 },
+	[EVENT_ARCHIVE_SETTING] = { "ArchiveSetting", -1, -1 },
+	[EVENT_ARCHIVE_NAME] = { "ArchiveName", -1, -1 },
 	[EVENT_GAP] = { "Gap", -1, -1 },
 };
 
@@ -141,6 +151,9 @@ static const struct {
 	{ EVENT_HAS_PATH, offsetof(struct event, path), EVENT_PATH_MAX },
 	{ EVENT_HAS_TARGET, offsetof(struct event, target), EVENT_PATH_MAX },
 	{ EVENT_HAS_DETAIL, offsetof(struct event, detail), EVENT_DETAIL_MAX },
+	{ EVENT_HAS_ARCHIVE_BEFORE, offsetof(struct event, archive_before), EVENT_ARCHIVE_MAX },
+	{ EVENT_HAS_ARCHIVE, offsetof(struct event, archive), EVENT_ARCHIVE_MAX },
+	{ EVENT_HAS_FAULT, offsetof(struct event, fault), EVENT_FAULT_MAX },
 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))

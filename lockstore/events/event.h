@@ -11,6 +11,8 @@
 #define EVENT_PATH_MAX 8192	/* bytes of a path in an event: a longer one is left out, with EVENT_CUT */
 #define EVENT_DETAIL_MAX 1024
 #define EVENT_COMM_MAX 64
+#define EVENT_ARCHIVE_MAX 32
+#define EVENT_FAULT_MAX 128
 #define EVENT_BYTES_MAX 20480	/* of the compact form */
 
 /* Up to 31 the numbers of BeeGFS 8; ours follow. The names are in event.c; numbers are kept in rings: never reuse one. */
@@ -24,6 +26,9 @@ enum event_type {
 	EVENT_DELETED_EXPIRED, EVENT_DELETED_PRIVILEGED, EVENT_TAMPER, EVENT_APPEND_ONLY,
 	EVENT_MOUNT = 64, EVENT_UNMOUNT, EVENT_CLOCK, EVENT_POLICY_CHANGED, EVENT_VERIFIED, EVENT_LEDGER, EVENT_AUDIT,
 	EVENT_QUOTA = 80,		/* a limit was reached, or left behind: event.quota */
+	/* Of the tape archive of mockarchive, in the order of its enum archive_event_kind. */
+	EVENT_ARCHIVE_STATE = 82, EVENT_ARCHIVE_FLAG, EVENT_ARCHIVE_FAULT, EVENT_ARCHIVE_REQUEST, EVENT_ARCHIVE_COPY, EVENT_ARCHIVE_PIN,
+	EVENT_ARCHIVE_DRIVE, EVENT_ARCHIVE_CLOCK, EVENT_ARCHIVE_SETTING, EVENT_ARCHIVE_NAME,
 	EVENT_GAP = 96,			/* `lost` events, numbered from this one's number on, are not there */
 	EVENT_TYPES = 97
 };
@@ -90,7 +95,8 @@ enum {
 	EVENT_HAS_UNTIL = 1 << 12, EVENT_HAS_STATE = 1 << 13, EVENT_HAS_SERIAL = 1 << 14, EVENT_HAS_LOST = 1 << 15,
 	EVENT_HAS_COMM = 1 << 16, EVENT_HAS_PATH = 1 << 17, EVENT_HAS_TARGET = 1 << 18, EVENT_HAS_DETAIL = 1 << 19,
 	EVENT_HAS_OWNER = 1 << 20, EVENT_HAS_QUOTA = 1 << 21,
-	EVENT_HAS_ALL = (1 << 22) - 1,
+	EVENT_HAS_ARCHIVE_BEFORE = 1 << 22, EVENT_HAS_ARCHIVE = 1 << 23, EVENT_HAS_FAULT = 1 << 24,
+	EVENT_HAS_ALL = (1 << 25) - 1,
 };
 
 struct event {
@@ -110,6 +116,8 @@ struct event {
 	uint64_t serial, lost;
 	struct { uint32_t uid, gid; } owner;	/* of the file, after it */
 	struct event_quota quota;
+	struct event_text archive_before, archive;	/* names of the archive's states */
+	struct event_text fault;		/* id of the rule that was applied */
 	struct event_text comm, path, target, detail;	/* path: "" the root, no '/' before it */
 
 	/* The ring's: not in the compact form. */

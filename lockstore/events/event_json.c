@@ -266,6 +266,12 @@ static char *put_ours(char *out, const struct event *ev)
 		out = put_number(put_key(out, "Lost"), ev->lost);
 	if (ev->has & EVENT_HAS_QUOTA)
 		out = put_quota(out, &ev->quota);
+	if (ev->has & EVENT_HAS_ARCHIVE_BEFORE)
+		out = put_bytes(out, "ArchiveStateBefore", NULL, false, &ev->archive_before);
+	if (ev->has & EVENT_HAS_ARCHIVE)
+		out = put_bytes(out, "ArchiveState", NULL, false, &ev->archive);
+	if (ev->has & EVENT_HAS_FAULT)
+		out = put_bytes(out, "Fault", NULL, false, &ev->fault);
 	if (ev->has & EVENT_HAS_DETAIL)
 		out = put_bytes(out, "Detail", "DetailBase64", false, &ev->detail);
 	if (ev->flags & EVENT_REFUSED)
