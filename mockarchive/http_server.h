@@ -20,7 +20,7 @@
 
 #define HTTP_BODY_MAX_BYTES (1 << 20)		/* default of options.body_max_bytes; more is answered 413 */
 #define HTTP_HEAD_MAX_BYTES (32 << 10)		/* likewise of head_max_bytes; more is answered 431 or 414 */
-#define HTTP_CONNECTIONS_MAX 4096		/* likewise of connections_max; more are closed at once */
+#define HTTP_CONNECTIONS_MAX 4096		/* likewise of connections_max; more wait unaccepted in the backlog */
 #define HTTP_IDLE_S 120				/* likewise of idle_s: a connection on which nothing happens is closed */
 #define HTTP_REPLY_HEADERS_MAX 16		/* of http_request_add_header() */
 
