@@ -1,5 +1,4 @@
 """T42: append-only files. What was written is locked at once, the end may grow, and one day they are made final."""
-import ctypes
 import errno
 import fcntl
 import mmap
@@ -10,8 +9,8 @@ import threading
 
 import pytest
 
-from harness import (ALICE, BOB, DAY, FALLOC, FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NODUMP_FL, RENAME_EXCHANGE, Control, as_user, errno_of,
-                     fallocate, get_flags, libc, need_program, open_errno, opened, read_file, renameat2, run, scaled, set_flags,
+from harness import (ALICE, BOB, DAY, FALLOC, FS_APPEND_FL, FS_IMMUTABLE_FL, FS_NODUMP_FL, RENAME_EXCHANGE, as_user, errno_of,
+                     fallocate, get_flags, need_program, open_errno, opened, read_file, renameat2, run, scaled, set_flags,
                      set_fsxattr_flags, wait_for, write_file)
 
 APPEND = os.O_WRONLY | os.O_APPEND

@@ -43,7 +43,6 @@ def test_a_file_in_the_share_is_refused(mount):
 
 def test_every_change_is_told_with_who_and_what(mount):
     share = mount('commit=never,events=on,events_types=all', lower_mode=0o777)
-    d = share.at()
     os.mkdir(share.at('d'), 0o750)
     write_file(share.at('d/f'), b'12345')
     os.truncate(share.at('d/f'), 2)

@@ -4,8 +4,6 @@ import re
 import shlex
 import subprocess
 
-import pytest
-
 from archive_harness import MOCKARCHIVE, OPENAPI, archive, shared		# noqa: F401
 from harness import ROOT
 

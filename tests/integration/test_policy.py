@@ -1,6 +1,5 @@
 """Rules (-o rules=FILE): which rule locks a file and how (T38), what a changed rule does not change (T36), paths that no rule may
 confuse (T51), reload, and `wormctl policy`."""
-import errno
 import glob
 import json
 import os
