@@ -1,5 +1,5 @@
 """Fixtures: `mount` makes shares with a real daemon each, `wormfs` is one with the default options, `plain`
-is one a module with commit=never. harness.py says what a share offers and which environment is read."""
+is one a module with commit=never. share.py says what a share offers, harness.py which environment is read."""
 import os
 import signal
 
