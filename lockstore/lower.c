@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define PIN_VALUE "1"
-#define PIN_PASS_MAX 64		/* descriptors held while the way up is walked */
+#define PIN_PASS_MAX 24		/* descriptors held while the way up is walked */
 
 /* The same number on every architecture. Source: linux 6.13, scripts/syscall.tbl. */
 #define NR_GETXATTRAT 464

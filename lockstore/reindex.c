@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WALK_OPEN_MAX 60
+#define WALK_OPEN_MAX 60	/* and PIN_PASS_MAX of lower.c come together: below 100 */
 #define PROGRESS_ENTRIES 1024
 #define BATCH_ROWS 1000
 #define BATCH_TEXT_BYTES (1 << 20)
