@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from harness import Control, errno_of, in_child, open_errno, read_file, wait_for, write_file
+from harness import WORMCTL, Control, errno_of, in_child, open_errno, read_file, run, wait_for, write_file
 
 ODD = [b'new\nline', b'\xff\xfe not UTF-8', b'tab\there', b'100%', b'%41', b'a b', b' leading', b'trailing ', b'"quoted"',
        b"it's", b'back\\slash', b'$HOME', b'*', b'?', b'-rf', b'\x01\x02\x7f', 'äöü€'.encode(), b'...', b'a:b', b'a,b', b'{}',
@@ -182,3 +182,37 @@ def test_who_has_a_file_whose_name_another_takes_does_not_get_that(mount, how):
         assert (st.st_mode & 0o777, st.st_size) == (0o644, 7) and read_file(share.at('a')) == b'another'
     finally:
         os.close(fd)
+
+
+def test_who_has_a_directory_whose_name_another_takes_does_not_get_that(mount):
+    share = mount('commit=explicit,audit=off')
+    os.mkdir(share.at('d'), 0o700)
+    os.mkdir(share.at('new'), 0o755)
+    write_file(share.at('new/f'), b'another')
+    fd = only_looked_at(share, 'd')
+    try:
+        os.rmdir(share.at('d'))
+        os.rename(share.at('new'), share.at('d'))
+        assert seen(lambda p: os.chmod(p, 0o777), fd) is None
+        assert seen(lambda p: os.stat(p + '/f'), fd) is None
+        assert os.stat(share.below('d')).st_mode & 0o777 == 0o755
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize('taken', [False, True])
+def test_a_staging_file_from_before_is_locked_as_itself_by_its_rename(mount, taken):
+    """It was opened by its old name only, so no handle of it is known when it gets the new one and is locked."""
+    share = mount('audit=off,digest=off')
+    write_file(share.below('a.part'), b'report')
+    if taken:
+        write_file(share.below('a'), b'old one')
+    assert read_file(share.at('a.part')) == b'report'
+    os.rename(share.at('a.part'), share.at('a'))
+    assert read_file(share.at('a')) == b'report' and open_errno(share.at('a'), os.O_WRONLY) == 'EPERM'
+    assert share.shows('a') == 'retained'
+    share.stop()
+    share.start()
+    assert open_errno(share.at('a'), os.O_WRONLY) == 'EPERM'
+    assert share.must('reindex')['stats']['locked'] == 1
+    run(WORMCTL, 'verify', share.share)
