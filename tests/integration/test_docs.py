@@ -49,6 +49,18 @@ def known_tests():
     return known
 
 
+def test_every_case_from_T1_to_T51_has_a_test_that_names_it():
+    """In its title, or as the first word of what is said of it."""
+    found = set()
+    for path in glob.glob(os.path.join(ROOT, 'tests', '*', 'test_*')):
+        with open(path, encoding='utf-8') as f:
+            text = f.read()
+        found.update(re.findall(r'^(?:def|static void) test_T(\d+)_', text, re.M))
+        found.update(re.findall(r'^def test_\w+\(.*\):\n    """T(\d+)[.:]', text, re.M))
+        found.update(re.findall(r'^/\* T(\d+)[.:].*\*/\nstatic void test_', text, re.M))
+    assert set(range(1, 52)) - {int(n) for n in found} == set()
+
+
 @pytest.mark.parametrize('name', DOCS)
 def test_every_test_that_is_named_exists(name):
     named = set(re.findall(r'\btest_\w+(?:\.(?:py|c)\b)?', text_of(name)))

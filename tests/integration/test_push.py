@@ -44,6 +44,7 @@ def test_what_is_not_locked_is_not_sent(cluster):
 
 
 def test_extension_hold_and_release_go_out_as_exactly_their_keys(cluster):
+    """T46: only the keys that are ours."""
     share, mock = cluster('retention=1d')
     share.lock('a')
     pushed(share)
@@ -85,6 +86,7 @@ def test_changes_made_while_the_cluster_is_away_go_out_as_one_request(cluster):
 
 
 def test_a_hold_that_never_went_out_needs_no_release(cluster):
+    """T46: never false for what was never true."""
     share, mock = cluster('retention=1d')
     mock.end()
     share.lock('a')
@@ -104,6 +106,7 @@ def test_a_hold_that_never_went_out_needs_no_release(cluster):
 
 
 def test_a_shorter_retention_is_never_sent(cluster):
+    """T46: never an earlier end."""
     share, mock = cluster('retention=2d', 'privdel=on')
     share.lock('a')
     pushed(share)

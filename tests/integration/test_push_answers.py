@@ -76,6 +76,7 @@ def test_a_refusal_is_failed_with_its_status_and_class_and_a_lock_that_is_there_
     ('status', {'status': 502}),
 ], ids=lambda v: v if isinstance(v, str) else ''.join(str(x) for x in v.values()) or '-')
 def test_a_fault_passes_and_the_file_is_locked(ready, kind, spec):
+    """T46: what fails is tried again."""
     share, mock, name = ready
     mock.fault(kind, times=1, method='PATCH', **spec)
     share.lock(name)

@@ -49,6 +49,7 @@ def test_a_release_survives_a_kill_between_applied_and_answered_of_its_hold(clus
 
 
 def test_kills_while_hundreds_are_on_their_way_lose_none(cluster):
+    """T46: the queue outlives a kill."""
     share, mock = cluster('retention=1d', mock=('--latency', '5'))
     total, rng = 400, random.Random(4)
     names = ['f%d' % i for i in range(total)]
