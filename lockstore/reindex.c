@@ -1,13 +1,6 @@
-/* Walks a tree for lock records: to rebuild the ledger, or to learn whether there is any.
- *
- * The walk holds at most WALK_OPEN_MAX directories open, whatever the depth: when it goes deeper, the
- * shallowest open one is read to its end, its subdirectories noted by name, and closed. On the way
- * back up it is opened again as ".." of the child, and must still be the same inode. So memory is
- * bounded by the depth, except below that depth, where it grows with the names noted. No path is
- * ever handed to the kernel: every name is opened under the directory that it was read from. */
+/* Walks a tree for lock records: to rebuild the ledger, or to learn whether there is any. */
 #include "lockstore/reindex.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -17,303 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WALK_OPEN_MAX 60	/* and PIN_PASS_MAX of lower.c come together: below 100 */
+#include "lockstore/lower_walk.h"
+
 #define PROGRESS_ENTRIES 1024
 #define BATCH_ROWS 1000
 #define BATCH_TEXT_BYTES (1 << 20)
-
-struct frame {
-	DIR *dir;		/* NULL: closed for the time being, all entries read */
-	dev_t dev;		/* to know it again */
-	ino_t ino;
-	size_t path_len;	/* of the directory, in walk.path */
-	bool noted;		/* read to its end: what is left are the names in subdirs, each with its NUL */
-	char *subdirs;
-	size_t next_subdir, subdirs_len, subdirs_size;
-	bool pins_checked;	/* this directory and all above it have their pins */
-};
-
-struct walk {
-	struct frame *frames;	/* from the root to where we are */
-	size_t nframes, max_frames;
-	size_t nclosed;		/* the first so many frames are closed */
-	char *path;		/* of the entry that is looked at, relative to the root; "" is the root */
-	size_t path_len, path_size;
-	uint64_t max_entries;	/* -E2BIG beyond */
-	int root_fd;
-	/* Called for every regular file in the directory of frame, with walk->path. Negative ends the walk. */
-	int (*file)(void *arg, struct walk *walk, struct frame *frame, const char *name);
-	/* `path` could not be read, because of the errno r. Negative ends the walk, 0 leaves it out. */
-	int (*failed)(void *arg, const char *path, int r);
-	void *arg;
-};
-
-static int path_set(struct walk *walk, size_t dir_len, const char *name)
-{
-	size_t name_len = strlen(name), need = dir_len + name_len + 2;
-
-	if (need > walk->path_size) {
-		char *path = realloc(walk->path, need * 2);
-
-		if (!path)
-			return -ENOMEM;
-		walk->path = path;
-		walk->path_size = need * 2;
-	}
-	if (dir_len)
-		walk->path[dir_len++] = '/';
-	memcpy(walk->path + dir_len, name, name_len + 1);
-	walk->path_len = dir_len + name_len;
-	return 0;
-}
-
-/* The path of the directory of a frame, for a message. */
-static const char *frame_path(struct walk *walk, const struct frame *frame)
-{
-	walk->path[frame->path_len] = '\0';
-	walk->path_len = frame->path_len;
-	return walk->path;
-}
-
-/* On the same filesystem, not through a link. -EXDEV: something is mounted there. */
-static int open_strictly(int dirfd, const char *path, uint64_t flags)
-{
-	return lower_open(dirfd, path, (int)flags, false);
-}
-
-/* Takes fd over. */
-static int push_frame(struct walk *walk, int fd, size_t path_len)
-{
-	struct frame *frames;
-	struct stat st;
-	DIR *dir = NULL;
-	int r;
-
-	if (walk->nframes == walk->max_frames) {
-		size_t max = walk->max_frames ? walk->max_frames * 2 : 32;
-
-		frames = realloc(walk->frames, max * sizeof(*frames));
-		if (!frames) {
-			r = -ENOMEM;
-			goto out;
-		}
-		walk->frames = frames;
-		walk->max_frames = max;
-	}
-	if (fstat(fd, &st) < 0) {
-		r = -errno;
-		goto out;
-	}
-	dir = fdopendir(fd);
-	if (!dir) {
-		r = -errno;
-		goto out;
-	}
-	walk->frames[walk->nframes++] = (struct frame){ .dir = dir, .dev = st.st_dev, .ino = st.st_ino,
-							.path_len = path_len };
-	return 0;
-out:
-	close(fd);
-	return r;
-}
-
-static void frame_fini(struct frame *frame)
-{
-	if (frame->dir)
-		closedir(frame->dir);
-	free(frame->subdirs);
-}
-
-static int note_subdir(struct frame *frame, const char *name)
-{
-	size_t size = strlen(name) + 1;
-
-	if (frame->subdirs_len + size > frame->subdirs_size) {
-		size_t want = (frame->subdirs_len + size) * 2;
-		char *subdirs = realloc(frame->subdirs, want);
-
-		if (!subdirs)
-			return -ENOMEM;
-		frame->subdirs = subdirs;
-		frame->subdirs_size = want;
-	}
-	memcpy(frame->subdirs + frame->subdirs_len, name, size);
-	frame->subdirs_len += size;
-	return 0;
-}
-
-/* Reads on until the next subdirectory, handing regular files to walk->file. 1: *ret_name is one, with
- * walk->path set; 0: the end. */
-static int read_until_subdir(struct walk *walk, struct frame *frame, const char **ret_name)
-{
-	struct dirent *de;
-	struct stat st;
-	int r;
-
-	for (;;) {
-		errno = 0;
-		de = readdir(frame->dir);
-		if (!de)
-			return errno ? walk->failed(walk->arg, frame_path(walk, frame), -errno) : 0;
-		if (strcmp(de->d_name, ".") == 0 || strcmp(de->d_name, "..") == 0)
-			continue;
-		if (!walk->max_entries--)
-			return -E2BIG;
-		r = path_set(walk, frame->path_len, de->d_name);
-		if (r < 0)
-			return r;
-		if (de->d_type == DT_UNKNOWN) {
-			if (fstatat(dirfd(frame->dir), de->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-				de->d_type = IFTODT(st.st_mode);
-			else if (errno != ENOENT)
-				r = walk->failed(walk->arg, walk->path, -errno);
-		}
-		if (de->d_type == DT_DIR) {
-			*ret_name = de->d_name;
-			return 1;
-		}
-		if (de->d_type == DT_REG)
-			r = walk->file(walk->arg, walk, frame, de->d_name);
-		if (r < 0)
-			return r;
-	}
-}
-
-/* Closes the shallowest open directory after reading it to its end. */
-static int close_shallowest(struct walk *walk)
-{
-	struct frame *frame = &walk->frames[walk->nclosed];
-	char *here = strdup(walk->path);	/* where the walk goes on: the paths of this one's entries overwrite it */
-	const char *name;
-	int r = 0;
-
-	if (!here)
-		return -ENOMEM;
-	while (!frame->noted) {
-		r = read_until_subdir(walk, frame, &name);
-		if (r == 1)
-			r = note_subdir(frame, name);
-		else if (r == 0)
-			frame->noted = true;
-		if (r < 0)
-			goto out;
-	}
-	closedir(frame->dir);
-	frame->dir = NULL;
-	walk->nclosed++;
-	r = path_set(walk, 0, here);
-out:
-	free(here);
-	return r;
-}
-
-/* Opens the deepest frame again, as ".." of child_fd (-1: none) or by its path. -ESTALE: both lead to
- * another directory by now. */
-static int reopen_frame(struct walk *walk, struct frame *frame, int child_fd)
-{
-	struct stat st;
-	int fd;
-
-	for (int by_path = child_fd < 0; by_path < 2; by_path++) {
-		if (by_path)
-			fd = open_strictly(walk->root_fd, frame_path(walk, frame), O_RDONLY | O_DIRECTORY);
-		else
-			fd = lower_open_parent(walk->root_fd, child_fd, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0)
-			continue;
-		if (fstat(fd, &st) == 0 && st.st_dev == frame->dev && st.st_ino == frame->ino) {
-			frame->dir = fdopendir(fd);
-			if (frame->dir) {
-				walk->nclosed--;
-				return 0;
-			}
-		}
-		close(fd);
-	}
-	return -ESTALE;
-}
-
-/* Leaves the deepest directory. What is left of one above that cannot be had again is reported. */
-static int pop_frame(struct walk *walk)
-{
-	struct frame left = walk->frames[--walk->nframes];
-	int child_fd = dirfd(left.dir), r = 0;
-
-	while (r == 0 && walk->nframes && walk->nclosed == walk->nframes) {
-		struct frame *parent = &walk->frames[walk->nframes - 1];
-
-		if (reopen_frame(walk, parent, child_fd) == 0)
-			break;
-		r = walk->failed(walk->arg, frame_path(walk, parent), -ESTALE);
-		child_fd = -1;
-		frame_fini(parent);
-		walk->nframes--;
-		walk->nclosed--;
-	}
-	frame_fini(&left);
-	return r;
-}
-
-/* The next subdirectory of the deepest directory, read or noted. */
-static int next_subdir(struct walk *walk, struct frame *frame, const char **ret_name)
-{
-	const char *name;
-	int r;
-
-	if (!frame->noted)
-		return read_until_subdir(walk, frame, ret_name);
-	if (frame->next_subdir == frame->subdirs_len)
-		return 0;
-	name = frame->subdirs + frame->next_subdir;
-	frame->next_subdir += strlen(name) + 1;
-	r = path_set(walk, frame->path_len, name);
-	*ret_name = name;
-	return r < 0 ? r : 1;
-}
-
-static int walk_step(struct walk *walk)
-{
-	struct frame *frame = &walk->frames[walk->nframes - 1];
-	const char *name;
-	int fd, r;
-
-	r = next_subdir(walk, frame, &name);
-	if (r <= 0)
-		return r < 0 ? r : pop_frame(walk);
-	fd = open_strictly(dirfd(frame->dir), name, O_RDONLY | O_DIRECTORY);
-	if (fd == -EXDEV || fd == -ENOENT)	/* another filesystem; gone meanwhile */
-		return 0;
-	if (fd < 0)
-		return walk->failed(walk->arg, walk->path, fd);
-	r = push_frame(walk, fd, walk->path_len);
-	if (r == 0 && walk->nframes - walk->nclosed > WALK_OPEN_MAX)
-		r = close_shallowest(walk);
-	return r;
-}
-
-static int walk_run(struct walk *walk, int root_fd)
-{
-	int fd, r;
-
-	walk->root_fd = root_fd;
-	r = path_set(walk, 0, "");
-	if (r < 0)
-		goto out;
-	fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);	/* root_fd may be O_PATH */
-	if (fd < 0) {
-		r = -errno;
-		goto out;
-	}
-	r = push_frame(walk, fd, 0);
-	while (r == 0 && walk->nframes)
-		r = walk_step(walk);
-out:
-	while (walk->nframes)
-		frame_fini(&walk->frames[--walk->nframes]);
-	free(walk->frames);
-	free(walk->path);
-	return r;
-}
 
 struct rebuild {
 	struct ledger *ledger;
@@ -452,7 +153,7 @@ static bool is_changed(const struct lock_record *rec, const struct stat *st)
 }
 
 /* Pins before rows: who sees the row in the ledger finds the directories pinned. */
-static int check_pins(struct rebuild *re, struct walk *walk, struct frame *frame)
+static int check_pins(struct rebuild *re, struct lower_walk *walk, struct lower_walk_frame *frame)
 {
 	uint64_t pins;
 	int r;
@@ -466,12 +167,12 @@ static int check_pins(struct rebuild *re, struct walk *walk, struct frame *frame
 		return 0;
 	}
 	re->stats.pins += pins;
-	for (struct frame *f = walk->frames; f <= frame; f++)
+	for (struct lower_walk_frame *f = walk->frames; f <= frame; f++)
 		f->pins_checked = true;
 	return 0;
 }
 
-static int rebuild_file(void *arg, struct walk *walk, struct frame *frame, const char *name)
+static int rebuild_file(void *arg, struct lower_walk *walk, struct lower_walk_frame *frame, const char *name)
 {
 	struct rebuild *re = arg;
 	const char *xattr = lower_xattr_record(re->ns);
@@ -542,7 +243,7 @@ static int check_row(void *arg, const struct ledger_row *row)
 	r = tick(re);
 	if (r < 0)
 		return r;
-	fd = open_strictly(re->root_fd, row->path, O_PATH);
+	fd = lower_open(re->root_fd, row->path, O_PATH, false);
 	if (fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV) {
 		re->stats.missing++;
 		say(re, row->path, "is in the ledger, but gone");
@@ -574,7 +275,7 @@ int reindex(struct ledger *ledger, struct record_key *key, int root_fd, enum low
 	struct rebuild re = { .ledger = ledger, .key = key, .root_fd = root_fd, .ns = ns, .problem = problem,
 			      .progress = progress, .arg = arg, .until_progress = PROGRESS_ENTRIES,
 			      .text_size = BATCH_TEXT_BYTES };
-	struct walk walk = { .max_entries = UINT64_MAX, .file = rebuild_file, .failed = unreadable, .arg = &re };
+	struct lower_walk walk = { .max_entries = UINT64_MAX, .file = rebuild_file, .failed = unreadable, .arg = &re };
 	ssize_t n;
 	int r;
 
@@ -588,7 +289,7 @@ int reindex(struct ledger *ledger, struct record_key *key, int root_fd, enum low
 		r = -ENOMEM;
 		goto out;
 	}
-	r = walk_run(&walk, root_fd);
+	r = lower_walk_run(&walk, root_fd);
 	if (r == 0)
 		r = write_rows(&re);
 	if (r == 0)
@@ -610,7 +311,7 @@ struct question {
 	bool found;
 };
 
-static int ask_file(void *arg, struct walk *walk, struct frame *frame, const char *name)
+static int ask_file(void *arg, struct lower_walk *walk, struct lower_walk_frame *frame, const char *name)
 {
 	struct question *question = arg;
 	ssize_t n = lower_getxattr_at(dirfd(frame->dir), name, lower_xattr_record(question->ns), NULL, 0);
@@ -631,10 +332,10 @@ static int cannot_know(void *arg, const char *path, int r)
 int reindex_has_record_below(int dir_fd, enum lower_namespace ns, uint64_t max_entries)
 {
 	struct question question = { .ns = ns };
-	struct walk walk = { .max_entries = max_entries, .file = ask_file, .failed = cannot_know, .arg = &question };
+	struct lower_walk walk = { .max_entries = max_entries, .file = ask_file, .failed = cannot_know, .arg = &question };
 	int r;
 
-	r = walk_run(&walk, dir_fd);
+	r = lower_walk_run(&walk, dir_fd);
 	return question.found || r == -E2BIG ? 1 : r;
 }
 
@@ -676,7 +377,7 @@ static int each_record_failed(void *arg, const char *path, int r)
 	return 0;
 }
 
-static int each_record_file(void *arg, struct walk *walk, struct frame *frame, const char *name)
+static int each_record_file(void *arg, struct lower_walk *walk, struct lower_walk_frame *frame, const char *name)
 {
 	struct each_record *each = arg;
 	uint8_t bytes[RECORD_BYTES + 1];
@@ -695,13 +396,13 @@ int reindex_each_record(int root_fd, const char *prefix, enum lower_namespace ns
 			reindex_problem_fn failed, void *arg)
 {
 	struct each_record each = { .ns = ns, .fn = fn, .failed = failed, .arg = arg, .prefix_len = strlen(prefix) };
-	struct walk walk = { .max_entries = UINT64_MAX, .file = each_record_file, .failed = each_record_failed, .arg = &each };
+	struct lower_walk walk = { .max_entries = UINT64_MAX, .file = each_record_file, .failed = each_record_failed, .arg = &each };
 	int fd, r;
 
 	each.path = strdup(prefix);
 	each.path_size = each.prefix_len + 1;
-	fd = each.path ? open_strictly(root_fd, *prefix ? prefix : ".", O_PATH | O_DIRECTORY) : -ENOMEM;
-	r = fd < 0 ? fd : walk_run(&walk, fd);
+	fd = each.path ? lower_open(root_fd, *prefix ? prefix : ".", O_PATH | O_DIRECTORY, false) : -ENOMEM;
+	r = fd < 0 ? fd : lower_walk_run(&walk, fd);
 	if (fd >= 0)
 		close(fd);
 	free(each.path);
