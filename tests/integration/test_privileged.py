@@ -89,10 +89,14 @@ def test_T30_never_past_a_hold_whose_name_or_count_alone_is_left(mount):
     share = mount('retention=30d,privdel=on')
     for name in ('a', 'b'):
         share.lock(name)
+    share.must('sync')
+    without = os.getxattr(share.below('b'), 'trusted.wormfs')
+    for name in ('a', 'b'):
         share.must('hold', name, case='c1')
     share.must('sync')
     share.stop()
-    with sqlite3.connect(os.path.join(share.state, 'ledger.db')) as db:      # the name of a, the count of b
+    os.setxattr(share.below('b'), 'trusted.wormfs', without)
+    with sqlite3.connect(os.path.join(share.state, 'ledger.db')) as db:      # b lost its count, a its name
         db.execute("DELETE FROM hold WHERE file = (SELECT id FROM file WHERE path = x'61')")
         db.execute("UPDATE file SET holds = 0, rec_holds = 0 WHERE path = x'61'")
     db.close()
@@ -114,6 +118,22 @@ def test_T30_never_in_compliance_mode(mount):
     assert e.value.code == 2 and 'privdel=on' in e.value.text
     share.start('mode=compliance,min=1d,retention=30d,max=1y')
     assert errno(delete(share, 'b')) == 'EPERM'
+
+
+def test_T30_never_in_compliance_mode_when_the_record_or_the_ledger_alone_says_so(mount):
+    share = mount('mode=compliance,min=1d,retention=30d,max=1y')
+    share.lock('record')
+    share.remount('retention=30d,privdel=on')
+    share.lock('ledger')
+    share.must('sync')
+    share.stop()
+    with sqlite3.connect(os.path.join(share.state, 'ledger.db')) as db:
+        assert db.execute('UPDATE file SET mode = 1 - mode').rowcount == 2
+    db.close()
+    share.start()
+    for name in ('record', 'ledger'):
+        for answer in (delete(share, name), shorten(share, name, '1d')):
+            assert (name, errno(answer)) == (name, 'EPERM') and 'compliance' in answer['error']
 
 
 @pytest.mark.parametrize('lost', ['nothing', 'the ledger', 'the mark on the share'])
