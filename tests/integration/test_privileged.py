@@ -104,6 +104,24 @@ def test_T30_never_past_a_hold_whose_name_or_count_alone_is_left(mount):
     assert errno(delete(share, 'a')) == errno(delete(share, 'b')) == 'EPERM'
 
 
+def test_T30_never_while_the_ledger_cannot_say_whether_a_hold_is_on_it(mount):
+    share = mount('retention=30d,privdel=on')
+    path = share.lock('a')
+    share.must('sync')
+    share.expect_log('ledger')
+
+    def rename(old, new):
+        db = sqlite3.connect(os.path.join(share.state, 'ledger.db'), timeout=30)
+        db.execute('ALTER TABLE %s RENAME TO %s' % (old, new))
+        db.close()
+    rename('file', 'elsewhere')
+    for answer in (delete(share, 'a'), shorten(share, 'a', '1d')):
+        assert errno(answer) == 'EIO' and 'nobody knows whether a hold is on it' in answer['error']
+    assert read_file(path) == b'report\n'
+    rename('elsewhere', 'file')
+    assert errno(delete(share, 'a')) == 'OK'
+
+
 def test_T30_never_in_compliance_mode(mount):
     share = mount('mode=compliance,min=1d,retention=30d,max=1y')
     share.lock('a')
