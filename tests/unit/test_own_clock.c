@@ -191,6 +191,20 @@ static void test_T31_ten_years_back_change_nothing(void **state)
 	own_clock_close(clock);
 }
 
+static void test_T31_a_boot_is_known_by_its_id_however_long_it_has_been_up(void **state)
+{
+	struct own_clock *clock = start(0);
+
+	own_clock_close(clock);
+	reboot(DAY / 2);
+	machine.boot_ns += 5000 * NS;	/* more than when the clock was stored */
+	machine.wall_ns += 5000 * NS;
+	clock = start(0);
+	CHECK_INT("another boot", started, OWN_CLOCK_NEW_BOOT);
+	CHECK_INT("which has caught up", own_clock_now_s(clock), machine.wall_ns / NS);
+	own_clock_close(clock);
+}
+
 static void test_T31_a_date_moved_at_every_daily_boot_gains_14_days_a_year_and_a_day(void **state)
 {
 	int64_t true_s = 0, first_s;
@@ -405,6 +419,7 @@ int main(void)
 		TEST(test_T31_ten_years_forward_in_the_same_boot_gain_a_day),
 		TEST(test_T31_ten_years_forward_across_a_boot_gain_a_day),
 		TEST(test_T31_ten_years_back_change_nothing),
+		TEST(test_T31_a_boot_is_known_by_its_id_however_long_it_has_been_up),
 		TEST(test_T31_a_date_moved_at_every_daily_boot_gains_14_days_a_year_and_a_day),
 		TEST(test_a_machine_that_was_off_for_days_catches_up),
 		TEST(test_it_never_goes_back),
