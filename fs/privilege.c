@@ -116,6 +116,10 @@ static int may_locked(struct wormfs *fs, struct inode *ino, const char **ret_wha
 			    "it is switched off: mount with privdel=on";
 		return -EPERM;
 	}
+	if (!fs->audit) {
+		*ret_what = "there is no audit log to say so first: mount with audit=on, and rules or a commit that is not never";
+		return -EPERM;
+	}
 	state = lock_state_locked(fs, ino);
 	if (state == GUARD_UNREADABLE) {
 		*ret_what = "its lock record cannot be read or verified";

@@ -212,6 +212,16 @@ def test_T30_without_the_line_in_the_audit_log_nothing_is_deleted(mount):
         run('umount', '-l', room)
 
 
+@pytest.mark.parametrize('options', ['audit=off', 'commit=never'])
+def test_T30_where_there_is_no_audit_log_nothing_is_deleted_or_shortened(mount, options):
+    share = mount('retention=30d,privdel=on')
+    path = share.lock('a')
+    share.remount('retention=30d,privdel=on,' + options)
+    for answer in (delete(share, 'a'), shorten(share, 'a', '1d')):
+        assert errno(answer) == 'EPERM' and 'no audit log' in answer['error']
+    assert read_file(path) == b'report\n'
+
+
 def test_T30_a_reason_is_needed(mount):
     share = mount('retention=30d,privdel=on')
     share.lock('a')
