@@ -10,6 +10,7 @@ import pytest
 
 from harness import (ALICE, BOB, DAY, TEAM, WORMCTL, as_user, errno_of, encode_path, opened, read_file, renameat2, run, wait_for,
                      write_file, RENAME_EXCHANGE, Refused)
+from test_lower_lock import lower_says
 
 REASON = ('--reason', 'settled')
 
@@ -79,6 +80,15 @@ def test_a_file_whose_record_cannot_be_read_keeps_the_whole_order_from_being_pla
     share.start()
     p = hold(share, 'c1', '-r', 'd', check=False)
     assert p.returncode == 2 and "cannot hold 'd/b'" in p.err and 'wormctl status' in p.err
+    assert held(share, 'c1') == []
+
+
+def test_a_directory_that_cannot_be_read_keeps_the_whole_order_from_being_placed(mount):
+    share = mount('retention=1d')
+    tree(share, 'd/a', 'd/e/b')
+    with lower_says(share, 'getdents64', 'EIO'):
+        p = hold(share, 'c1', '-r', 'd', check=False)
+    assert p.returncode == 2 and 'nothing was changed' in p.out
     assert held(share, 'c1') == []
 
 

@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import signal
+import sqlite3
 
 import pytest
 
@@ -287,6 +288,25 @@ def test_a_file_of_rules_with_an_error_changes_nothing_and_names_the_line(ruled)
     os.chmod(ruled.file, 0o644)
     out = share.ctl('policy', 'reload', '--state-dir', share.state, share.mnt).out
     assert '1 rules from' in out and ruled.locks('finance/c') == 'all'
+
+
+def test_rules_that_the_ledger_cannot_number_change_nothing(ruled):
+    share = ruled.share
+    share.must('sync')
+    share.expect_log('rules', 'ledger')
+
+    def rename(old, new):
+        db = sqlite3.connect(os.path.join(share.state, 'ledger.db'), timeout=30)
+        db.execute('ALTER TABLE %s RENAME TO %s' % (old, new))
+        db.close()
+    ruled.write('[unheard_of]\nretention = 1d\n')
+    rename('meta', 'elsewhere')
+    p = share.ctl('policy', 'reload', '--state-dir', share.state, share.mnt, check=False)
+    rename('elsewhere', 'meta')
+    assert p.returncode != 0 and 'cannot be numbered' in p.err
+    assert ruled.locks('finance/a') == 'finance'
+    share.must('policy-reload')
+    assert ruled.locks('finance/b') == 'unheard_of'
 
 
 def test_SIGHUP_reloads_and_the_mount_stays(ruled):
