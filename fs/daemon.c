@@ -28,6 +28,7 @@
 #include "fs/lower_probe.h"
 #include "fs/privilege.h"
 #include "fs/push.h"
+#include "fs/quota_provider.h"
 #include "fs/rule.h"
 #include "fs/session.h"
 #include "fs/shortage.h"
@@ -293,6 +294,8 @@ static int start_threads(struct wormfs *fs)
 	if (r == 0)
 		r = events_open(fs);
 	if (r == 0)
+		r = quota_provider_open(fs);
+	if (r == 0)
 		r = shortage_open(fs);
 	if (r == 0)
 		r = trail_open(fs);
@@ -386,6 +389,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	linger_stop(fs);
 	if (fs->state_made) {
 		shortage_close(fs);
+		quota_provider_close(fs);
 		trail_close(fs, false);
 		events_close(fs);
 		state_undo(fs);
@@ -403,6 +407,7 @@ static void close_all(struct wormfs *fs, bool clean)
 		committer_stop(fs->committer);
 	}
 	shortage_close(fs);
+	quota_provider_close(fs);
 	trail_close(fs, clean);
 	events_close(fs);
 	state_close(fs, clean && status.error == 0 && status.dropped == 0);

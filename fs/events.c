@@ -223,13 +223,11 @@ void events_note_always(struct wormfs *fs, const struct event_note *note)
 	event_stream_put(fs->events->stream, &ev);
 }
 
-void events_quota(struct wormfs *fs, const struct quota_notice *notice)
+void events_of_quota(const struct quota_notice *notice, struct event *ret)
 {
 	struct event ev = { .type = EVENT_QUOTA, .time_ns = now_ns(), .has = EVENT_HAS_ACTOR | EVENT_HAS_QUOTA, .quota = notice->quota };
 	size_t len = notice->path ? strlen(notice->path) : 0;
 
-	if (!events_on(fs) || !wants(fs, EVENT_QUOTA))
-		return;
 	ev.actor = (struct event_actor){ .uid = notice->actor.uid, .gid = notice->actor.gid, .pid = notice->actor.pid };
 	put_text(&ev, EVENT_HAS_COMM, &ev.comm, notice->comm, ACTOR_COMM_BYTES);
 	if (notice->path && len <= EVENT_PATH_MAX) {
@@ -240,6 +238,16 @@ void events_quota(struct wormfs *fs, const struct quota_notice *notice)
 	}
 	put_result(&ev, -notice->error);
 	put_text(&ev, EVENT_HAS_DETAIL, &ev.detail, notice->detail, QUOTA_DETAIL_BYTES);
+	*ret = ev;
+}
+
+void events_quota(struct wormfs *fs, const struct quota_notice *notice)
+{
+	struct event ev;
+
+	if (!events_on(fs) || !wants(fs, EVENT_QUOTA))
+		return;
+	events_of_quota(notice, &ev);
 	event_stream_put(fs->events->stream, &ev);
 }
 

@@ -46,6 +46,8 @@ struct event_note {
 };
 
 struct quota_notice;
+/* Its texts are the notice's. */
+void events_of_quota(const struct quota_notice *notice, struct event *ret);
 void events_quota(struct wormfs *fs, const struct quota_notice *notice);
 /* What a tier did to a file; "" or NULL: does not apply. Of no request: nobody asked for it. */
 struct event_archive {

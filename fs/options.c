@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fs/quota_provider.h"
 #include "fs/role.h"
 #include "lockstore/staging.h"
 #include "lockstore/audit.h"
@@ -238,6 +239,25 @@ static int set_events(struct options *o, const char *value, long arg)
 	return 0;
 }
 
+/* Likewise. */
+static int set_quota_notify(struct options *o, const char *value, long arg)
+{
+	int r = quota_provider_check(value);
+
+	if (r < 0)
+		return r;
+	for (unsigned i = 0; i < o->quota_nproviders; i++)
+		if (strcmp(o->quota_providers[i], value) == 0)
+			return -EINVAL;
+	if (o->quota_nproviders == QUOTA_PROVIDERS_MAX)
+		return -EINVAL;
+	o->quota_providers[o->quota_nproviders] = strdup(value);
+	if (!o->quota_providers[o->quota_nproviders])
+		return -ENOMEM;
+	o->quota_nproviders++;
+	return 0;
+}
+
 static int set_events_types(struct options *o, const char *value, long arg)
 {
 	bool types[EVENT_TYPES] = { [EVENT_GAP] = true };
@@ -435,6 +455,8 @@ static const struct option_row rows[] = {
 	{ "events_ring", "N", "MiB (1-1048576) of the ring of events in STATE/events.ring [64]", set_events_ring, 0 },
 	{ "quota_hit_count", NULL, "count in user.quota_hit_count of a file how often it ran out of quota or room", set_flag,
 	  FLAG_QUOTA_HIT_COUNT },
+	{ "quota_notify", "stdout|command:/PATH|http[s]://HOST...", "who runs out of quota or room is told there: JSON lines, with -f; a program that is\n"
+	  "run, with what happened in its environment; a POST of JSON (give quota_notify= up to 4 times) [none]", set_quota_notify, 0 },
 	{ "digest", "on|off", "take the SHA-256 of every locked file, by and by, with the lowest priority: what\n"
 	  "wormctl verify compares with [on]", set_digest, 0 },
 	{ "digest_rate", "N", "read no more than N MiB/s for that (0-1048576); 0: no limit [0]", set_digest_rate, 0 },
@@ -610,6 +632,12 @@ static int check(struct options *o)
 		complain("events=json:- writes to stdout, which a daemon in the background has none of: add -f, or name a file");
 		return -EINVAL;
 	}
+	for (unsigned i = 0; i < o->quota_nproviders; i++) {
+		if (strcmp(o->quota_providers[i], "stdout") != 0 || o->foreground)
+			continue;
+		complain("quota_notify=stdout: a daemon in the background has none: add -f, or choose another way");
+		return -EINVAL;
+	}
 	if (retention_until(&o->min, 0) > retention_until(&o->max, 0)) {
 		complain("min is longer than max: no retention would fit");
 		return -EINVAL;
@@ -699,6 +727,8 @@ void options_fini(struct options *o)
 	free(o->key);
 	free(o->clock);
 	free(o->audit_anchor);
+	for (unsigned i = 0; i < o->quota_nproviders; i++)
+		free(o->quota_providers[i]);
 	for (unsigned i = 0; i < o->events_nsinks; i++)
 		free(o->events_sinks[i]);
 	free(o->rules);

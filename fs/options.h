@@ -10,6 +10,8 @@
 #include "lockstore/policy.h"
 #include "lockstore/retention.h"
 
+#define QUOTA_PROVIDERS_MAX 4	/* -o quota_notify */
+
 enum privdel { PRIVDEL_OFF, PRIVDEL_ON, PRIVDEL_NEVER };
 
 struct options {
@@ -44,6 +46,8 @@ struct options {
 	bool events_types[EVENT_TYPES];
 	uint32_t events_ring_mib;
 	bool quota_hit_count;
+	char *quota_providers[QUOTA_PROVIDERS_MAX];
+	unsigned quota_nproviders;
 	char *events_sinks[EVENT_SINKS_MAX];
 	unsigned events_nsinks;
 	char *events_credentials, *events_ca;	/* or NULL */
