@@ -48,7 +48,7 @@ obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 UNIT_BIN := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 TOOL_BIN := $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(TOOL_SRC)))
 # What a unit test may link of the daemon: the modules that know nothing of libfuse.
-FS_PURE_SRC := $(filter fs/guard.c fs/control_request.c fs/quota_command.c,$(FS_SRC))
+FS_PURE_SRC := $(filter fs/guard.c fs/control_request.c fs/quota_command.c fs/quota_netlink.c,$(FS_SRC))
 
 ## all: build wormfs, wormctl and mockarchive (installs what is missing first)
 all: setup-build

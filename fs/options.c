@@ -455,8 +455,9 @@ static const struct option_row rows[] = {
 	{ "events_ring", "N", "MiB (1-1048576) of the ring of events in STATE/events.ring [64]", set_events_ring, 0 },
 	{ "quota_hit_count", NULL, "count in user.quota_hit_count of a file how often it ran out of quota or room", set_flag,
 	  FLAG_QUOTA_HIT_COUNT },
-	{ "quota_notify", "stdout|command:/PATH|http[s]://HOST...", "who runs out of quota or room is told there: JSON lines, with -f; a program that is\n"
-	  "run, with what happened in its environment; a POST of JSON (give quota_notify= up to 4 times) [none]", set_quota_notify, 0 },
+	{ "quota_notify", "stdout|netlink|command:/PATH|http[s]://HOST...", "who runs out of quota or room is told there: JSON lines, with -f; a program that is\n"
+	  "run, with what happened in its environment; a POST of JSON; the\n"
+	  "kernel's quota warnings, for quota_nld and its like (give quota_notify= up to 4 times) [none]", set_quota_notify, 0 },
 	{ "digest", "on|off", "take the SHA-256 of every locked file, by and by, with the lowest priority: what\n"
 	  "wormctl verify compares with [on]", set_digest, 0 },
 	{ "digest_rate", "N", "read no more than N MiB/s for that (0-1048576); 0: no limit [0]", set_digest_rate, 0 },

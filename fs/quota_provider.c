@@ -17,6 +17,7 @@
 #include "fs/events.h"
 #include "fs/log.h"
 #include "fs/quota_command.h"
+#include "fs/quota_netlink.h"
 #include "fs/quota_notice.h"
 #include "fs/state.h"
 #include "lockstore/events/event_json.h"
@@ -24,13 +25,14 @@
 #define ANSWER_BYTES_MAX 65536	/* of an HTTP answer, which nobody reads */
 #define VARIABLES 16
 
-enum kind { KIND_STDOUT, KIND_COMMAND, KIND_HTTP };
+enum kind { KIND_STDOUT, KIND_COMMAND, KIND_HTTP, KIND_NETLINK };
 
 struct provider {
 	enum kind kind;
 	const char *value;		/* of the options */
 	struct quota_command command;
 	CURL *easy;
+	struct quota_netlink netlink;
 	struct curl_slist *headers;
 	bool failing, torn;		/* torn: half a line is on stdout */
 	atomic_ullong n_told, n_failed;
@@ -238,6 +240,16 @@ static void tell_http(struct provider *p, const char *json, size_t len)
 	count(p, code != CURLE_OK ? curl_easy_strerror(code) : status / 100 != 2 ? why : NULL);
 }
 
+/* ---- netlink ---- */
+
+static void tell_netlink(struct provider *p, const struct quota_notice *notice)
+{
+	int r = quota_netlink_send(&p->netlink, &notice->quota, notice->actor.uid);
+
+	if (r != -EOPNOTSUPP)	/* what it has no words for is no failure of it */
+		count(p, r < 0 ? strerror(-r) : NULL);
+}
+
 /* ---- the thread ---- */
 
 static void tell(struct quota_providers *qp, const struct item *item)
@@ -259,6 +271,8 @@ static void tell(struct quota_providers *qp, const struct item *item)
 			tell_command(&qp->providers[i], &item->notice, line);
 		else if (qp->providers[i].kind == KIND_HTTP)
 			tell_http(&qp->providers[i], line, len);
+		else if (qp->providers[i].kind == KIND_NETLINK)
+			tell_netlink(&qp->providers[i], &item->notice);
 	}
 }
 
@@ -363,7 +377,7 @@ int quota_provider_check(const char *value)
 	char *user = NULL;
 	bool ok;
 
-	if (strcmp(value, "stdout") == 0)
+	if (strcmp(value, "stdout") == 0 || strcmp(value, "netlink") == 0)
 		return 0;
 	if (strncmp(value, "command:", 8) == 0)
 		return value[8] == '/' ? 0 : -EINVAL;
@@ -389,6 +403,10 @@ static int open_provider(struct provider *p, const char *value)
 		p->kind = KIND_STDOUT;
 		return 0;
 	}
+	if (strcmp(value, "netlink") == 0) {
+		p->kind = KIND_NETLINK;
+		return quota_netlink_open(&p->netlink);
+	}
 	if (strncmp(value, "command:", 8) != 0) {
 		p->kind = KIND_HTTP;
 		return open_http(p);
@@ -402,7 +420,8 @@ static int open_provider(struct provider *p, const char *value)
 
 json_t *quota_provider_json(struct wormfs *fs)
 {
-	static const char *const names[] = { [KIND_STDOUT] = "stdout", [KIND_COMMAND] = "command", [KIND_HTTP] = "http" };
+	static const char *const names[] = { [KIND_STDOUT] = "stdout", [KIND_COMMAND] = "command", [KIND_HTTP] = "http",
+					     [KIND_NETLINK] = "netlink" };
 	struct quota_providers *qp = fs->quota_providers;
 	json_t *list;
 
@@ -434,9 +453,11 @@ int quota_provider_open(struct wormfs *fs)
 		return -errno;
 	for (unsigned i = 0; i < fs->opt.quota_nproviders; i++) {
 		qp->n_providers++;
+		qp->providers[i].netlink.fd = -1;
 		r = open_provider(&qp->providers[i], fs->opt.quota_providers[i]);
 		if (r < 0) {
-			complain("quota_notify=%s: %s", fs->opt.quota_providers[i], strerror(-r));
+			complain("quota_notify=%s: %s%s", fs->opt.quota_providers[i], strerror(-r), qp->providers[i].kind != KIND_NETLINK ||
+				 r != -ENOENT ? "" : "; the kernel has VFS_DQUOT in its first network namespace only, and not every kernel has it");
 			return r;
 		}
 	}
@@ -463,6 +484,7 @@ void quota_provider_close(struct wormfs *fs)
 		killed += quota_command_end(&qp->providers[i].command);
 		if (qp->providers[i].easy)
 			curl_easy_cleanup(qp->providers[i].easy);
+		quota_netlink_close(&qp->providers[i].netlink);
 		curl_slist_free_all(qp->providers[i].headers);
 	}
 	if (qp->n > 0 || killed > 0)

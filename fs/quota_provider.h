@@ -12,7 +12,7 @@
 
 struct quota_notice;
 
-/* 0: stdout, command:/PATH, http://... or https://... . -EINVAL: none of these. */
+/* 0: stdout, netlink, command:/PATH, http://... or https://... . -EINVAL: none of these. */
 int quota_provider_check(const char *value);
 
 /* Complains by itself. Nothing to do without the option. The closing one tells what is left, no longer than QUOTA_PROVIDER_WAIT_MS and

@@ -32,7 +32,7 @@ _wormfs()
 		audit_success=* | audit_failure=*) values='all none commit deny_*' ;;
 		events=*) values='on strict off json: beegfs7: beegfs8: cloudevents: cloudevents-batch: syslog: journald:' ;;
 		events_types=*) values='all' ;;
-		quota_notify=*) values='stdout command: http:// https://' ;;
+		quota_notify=*) values='stdout netlink command: http:// https://' ;;
 		xattr=*) values='auto trusted user' ;;
 		push=*) values='qumulo:' ;;
 		push_undated=*) values='fail hold' ;;
