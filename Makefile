@@ -210,14 +210,16 @@ FUZZED := fs/control_request.c $(addprefix lockstore/,record.c retention.c contr
 # What only the fuzzer of mockarchive's control port needs: all that answers, before an archive without a mount.
 FUZZED_ARCHIVE := $(FAULT_SRC) $(wildcard mockarchive/api*.c) $(addprefix mockarchive/,rest.c stage.c stage_store.c dav.c base64.c web.c) fs/log.c tests/fuzz/fake_archive.c
 FUZZ_SECONDS ?= 600
-## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies and events of a cluster, requests to the mocks, fault rules, events, FUZZ_SECONDS=600 each
+# 0: another one each time. CI has one, so that what it does today it does tomorrow; what is new is found by the long runs.
+FUZZ_SEED ?= 0
+## fuzz: libFuzzer on records, dates, control paths and requests, rules, replies and events of a cluster, requests to the mocks, fault rules, events, FUZZ_SECONDS=600 each, FUZZ_SEED=N
 fuzz: setup-test
 	@mkdir -p $(BUILD)/fuzz
 	@set -e; for f in $(FUZZERS); do n=$$(basename $$f .c); mkdir -p tests/fuzz/corpus/$$n; \
 		case $$n in fuzz_mockarchive_http) more='$(FUZZED_ARCHIVE)' ;; fuzz_mockqumulo*) more='$(QUMULO_PURE_SRC)' ;; *) more='$(FAULT_SRC)' ;; esac; \
 		clang -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined -D_GNU_SOURCE '-DWORMFS_VERSION="$(VERSION)"' -I. -o $(BUILD)/fuzz/$$n $$f \
 			$$more $(FUZZED) $(call pkg,--cflags --libs,libcrypto jansson inih libpcre2-8 zlib); \
-		echo "== $$n"; $(BUILD)/fuzz/$$n -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 tests/fuzz/corpus/$$n; done
+		echo "== $$n"; $(BUILD)/fuzz/$$n -seed=$(FUZZ_SEED) -max_total_time=$(FUZZ_SECONDS) -print_final_stats=0 -verbosity=0 tests/fuzz/corpus/$$n; done
 
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
@@ -277,6 +279,6 @@ ci: check
 	$(MAKE) --no-print-directory check-asan
 	$(MAKE) --no-print-directory check-tsan
 	$(MAKE) --no-print-directory suites-short
-	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=10
+	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=10 FUZZ_SEED=1
 
 .PHONY: run check check-transports check-asan check-tsan sanitized suites suites-short soak fuzz ci all programs setup-build setup-test setup-bench tests-bin unit bench bench-push install uninstall clean help
