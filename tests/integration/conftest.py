@@ -18,8 +18,9 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'timeout(seconds): what this test may take')
     if os.environ.get('CI') == 'true' and 's' not in config.option.reportchars:
         config.option.reportchars += 's'
-    # A shell's background job ignores SIGINT, and so would every program that is tested.
+    # A shell's background job ignores SIGINT, what nohup(1) started SIGHUP, and so would every program that is tested.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     # Mounts of our own namespace go away with the last process of ours, also when pytest is killed.
     if os.geteuid() == 0 and os.environ.get('WORMFS_TEST_NAMESPACE') != 'no':
         if libc.unshare(CLONE_NEWNS) == 0:
