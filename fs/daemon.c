@@ -28,6 +28,7 @@
 #include "fs/lower_probe.h"
 #include "fs/privilege.h"
 #include "fs/push.h"
+#include "fs/quota_listener.h"
 #include "fs/quota_provider.h"
 #include "fs/rule.h"
 #include "fs/session.h"
@@ -298,6 +299,8 @@ static int start_threads(struct wormfs *fs)
 	if (r == 0)
 		r = shortage_open(fs);
 	if (r == 0)
+		r = quota_listener_open(fs);
+	if (r == 0)
 		r = trail_open(fs);
 	if (r == 0)
 		r = linger_start(fs);
@@ -388,6 +391,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	push_stop(fs);
 	linger_stop(fs);
 	if (fs->state_made) {
+		quota_listener_close(fs);
 		shortage_close(fs);
 		quota_provider_close(fs);
 		trail_close(fs, false);
@@ -406,6 +410,7 @@ static void close_all(struct wormfs *fs, bool clean)
 		committer_status(fs->committer, &status);
 		committer_stop(fs->committer);
 	}
+	quota_listener_close(fs);
 	shortage_close(fs);
 	quota_provider_close(fs);
 	trail_close(fs, clean);

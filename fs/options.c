@@ -370,7 +370,7 @@ static int set_push_root(struct options *o, const char *value, long arg)
 }
 
 enum { FLAG_RO, FLAG_RW, FLAG_NOATIME, FLAG_ATIME, FLAG_DEV, FLAG_NODEV, FLAG_SUID, FLAG_NOSUID, FLAG_EXEC, FLAG_NOEXEC,
-       FLAG_ALLOW_OTHER, FLAG_NO_ALLOW_OTHER, FLAG_REMOUNT, FLAG_PUSH_INSECURE, FLAG_QUOTA_HIT_COUNT, FLAG_IGNORED };
+       FLAG_ALLOW_OTHER, FLAG_NO_ALLOW_OTHER, FLAG_REMOUNT, FLAG_PUSH_INSECURE, FLAG_QUOTA_HIT_COUNT, FLAG_QUOTA_LISTEN, FLAG_IGNORED };
 
 static int set_flag(struct options *o, const char *value, long flag)
 {
@@ -390,6 +390,7 @@ static int set_flag(struct options *o, const char *value, long flag)
 	case FLAG_REMOUNT: o->remount = true; break;
 	case FLAG_PUSH_INSECURE: o->push_insecure = true; break;
 	case FLAG_QUOTA_HIT_COUNT: o->quota_hit_count = true; break;
+	case FLAG_QUOTA_LISTEN: o->quota_listen = true; break;
 	}
 	return 0;
 }
@@ -455,6 +456,8 @@ static const struct option_row rows[] = {
 	{ "events_ring", "N", "MiB (1-1048576) of the ring of events in STATE/events.ring [64]", set_events_ring, 0 },
 	{ "quota_hit_count", NULL, "count in user.quota_hit_count of a file how often it ran out of quota or room", set_flag,
 	  FLAG_QUOTA_HIT_COUNT },
+	{ "quota_listen", NULL, "also tell the warnings of the kernel's own quotas of the share's filesystem (limits, grace\n"
+	  "times), which it multicasts; in the first network namespace only", set_flag, FLAG_QUOTA_LISTEN },
 	{ "quota_notify", "stdout|netlink|command:/PATH|http[s]://HOST...", "who runs out of quota or room is told there: JSON lines, with -f; a program that is\n"
 	  "run, with what happened in its environment; a POST of JSON; the\n"
 	  "kernel's quota warnings, for quota_nld and its like (give quota_notify= up to 4 times) [none]", set_quota_notify, 0 },

@@ -45,7 +45,7 @@ struct options {
 	bool events, events_strict;
 	bool events_types[EVENT_TYPES];
 	uint32_t events_ring_mib;
-	bool quota_hit_count;
+	bool quota_hit_count, quota_listen;
 	char *quota_providers[QUOTA_PROVIDERS_MAX];
 	unsigned quota_nproviders;
 	char *events_sinks[EVENT_SINKS_MAX];

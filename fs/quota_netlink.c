@@ -5,6 +5,7 @@
 #include <linux/netlink.h>
 #include <linux/quota.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -157,6 +158,91 @@ static int resolve(struct quota_netlink *nl)
 		return -errno;
 	return from.nl_pid != 0 ? -EPROTO : read_answer(nl, buf, n);
 }
+
+/* ---- reading ---- */
+
+static bool get(const unsigned char *at, size_t len, uint16_t type, void *ret, size_t want)
+{
+	size_t n;
+	const unsigned char *value = find(at, len, type, &n);
+
+	if (!value || n != want)
+		return false;
+	memcpy(ret, value, want);
+	return true;
+}
+
+int quota_netlink_parse(uint16_t family, const unsigned char *message, size_t len, struct event_quota *ret, uint32_t *ret_uid)
+{
+	const unsigned char *at = message + NLMSG_HDRLEN + GENL_HDRLEN;
+	uint32_t kind, warning, dev_major, dev_minor;
+	struct nlmsghdr header;
+	uint64_t id, caused;
+
+	if (len < NLMSG_HDRLEN + GENL_HDRLEN)
+		return -EBADMSG;
+	memcpy(&header, message, sizeof(header));
+	if (header.nlmsg_len > len || header.nlmsg_len < NLMSG_HDRLEN + GENL_HDRLEN || header.nlmsg_type != family ||
+	    message[NLMSG_HDRLEN] != QUOTA_NL_C_WARNING)	/* cmd is the first field of struct genlmsghdr */
+		return -EBADMSG;
+	len = header.nlmsg_len - NLMSG_HDRLEN - GENL_HDRLEN;
+	if (!get(at, len, QUOTA_NL_A_QTYPE, &kind, sizeof(kind)) || !get(at, len, QUOTA_NL_A_EXCESS_ID, &id, sizeof(id)) ||
+	    !get(at, len, QUOTA_NL_A_WARNING, &warning, sizeof(warning)) ||
+	    !get(at, len, QUOTA_NL_A_DEV_MAJOR, &dev_major, sizeof(dev_major)) ||
+	    !get(at, len, QUOTA_NL_A_DEV_MINOR, &dev_minor, sizeof(dev_minor)) ||
+	    !get(at, len, QUOTA_NL_A_CAUSED_ID, &caused, sizeof(caused)))
+		return -EBADMSG;
+	if (kind > EVENT_QUOTA_PROJECT || warning == QUOTA_NL_NOWARN || warning > QUOTA_NL_BSOFTBELOW || id > UINT32_MAX || caused > UINT32_MAX)
+		return -EBADMSG;
+	*ret = (struct event_quota){ .kind = kind, .warning = warning, .major = dev_major, .minor = dev_minor, .count = 1, .id = id };
+	*ret_uid = caused;
+	return 0;
+}
+
+/* No program can have the kernel's port or its process id. Its user id says nothing: root has it, too, and within a user namespace it is
+ * another one. */
+static bool is_from_the_kernel(struct msghdr *msg, const struct sockaddr_nl *from)
+{
+	struct cmsghdr *c = msg->msg_namelen == sizeof(*from) && from->nl_pid == 0 ? CMSG_FIRSTHDR(msg) : NULL;
+	struct ucred who;
+
+	for (; c; c = CMSG_NXTHDR(msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS || c->cmsg_len != CMSG_LEN(sizeof(who)))
+			continue;
+		memcpy(&who, CMSG_DATA(c), sizeof(who));
+		return who.pid == 0;
+	}
+	return false;
+}
+
+int quota_netlink_receive(struct quota_netlink *nl, struct event_quota *ret, uint32_t *ret_uid)
+{
+	unsigned char message[QUOTA_NETLINK_BYTES_MAX];
+	union { struct cmsghdr align; char bytes[CMSG_SPACE(sizeof(struct ucred))]; } control;
+	struct sockaddr_nl from = { .nl_pid = UINT32_MAX };
+	struct iovec iov = { .iov_base = message, .iov_len = sizeof(message) };
+	struct msghdr msg = { .msg_name = &from, .msg_namelen = sizeof(from), .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(nl->fd, &msg, MSG_DONTWAIT);
+
+	if (n < 0)
+		return -errno;
+	if (!is_from_the_kernel(&msg, &from))
+		return -EPERM;
+	return msg.msg_flags & MSG_TRUNC ? -EBADMSG : quota_netlink_parse(nl->family, message, n, ret, ret_uid);
+}
+
+int quota_netlink_join(struct quota_netlink *nl)
+{
+	int group = nl->group, on = 1;
+
+	if (setsockopt(nl->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
+	    setsockopt(nl->fd, SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* ---- life ---- */
 
 int quota_netlink_open(struct quota_netlink *ret)
 {

@@ -15,6 +15,7 @@ struct quota_notice {
 	struct actor actor;
 	char comm[ACTOR_COMM_BYTES];	/* "": not known */
 	const char *path;		/* in the share, without '/' before it; NULL: none, or not known */
+	bool by_kernel;			/* it has multicast it itself */
 	char detail[QUOTA_DETAIL_BYTES];	/* for people */
 };
 

@@ -244,9 +244,9 @@ static void tell_http(struct provider *p, const char *json, size_t len)
 
 static void tell_netlink(struct provider *p, const struct quota_notice *notice)
 {
-	int r = quota_netlink_send(&p->netlink, &notice->quota, notice->actor.uid);
+	int r = notice->by_kernel ? -EOPNOTSUPP : quota_netlink_send(&p->netlink, &notice->quota, notice->actor.uid);
 
-	if (r != -EOPNOTSUPP)	/* what it has no words for is no failure of it */
+	if (r != -EOPNOTSUPP)	/* what it has no words for, or has heard already, is no failure of it */
 		count(p, r < 0 ? strerror(-r) : NULL);
 }
 

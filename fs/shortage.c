@@ -1,4 +1,4 @@
-/* A slot is a user and an errno. Its first refusal is told at once; until its time is over further ones add up, and the thread
+/* A slot is a user and an errno, or a warning of the kernel about one quota. Its first refusal is told at once; until its time is over further ones add up, and the thread
  * tells the sum then. A slot whose time is over and that has nothing to tell is free. */
 #include "fs/shortage.h"
 
@@ -64,6 +64,12 @@ static void take_locked(struct slot *slot, struct quota_notice *ret, char **ret_
 	slot->last.quota.count = 0;
 }
 
+static bool is_like(const struct quota_notice *a, const struct quota_notice *b)
+{
+	return a->actor.uid == b->actor.uid && a->quota.kind == b->quota.kind && a->quota.id == b->quota.id &&
+	       a->quota.warning == b->quota.warning;
+}
+
 /* Takes `path` over. True: tell it now, as *notice with *ret_path, which the caller frees. */
 static bool add_locked(struct shortage *sh, struct quota_notice *notice, char *path, char **ret_path)
 {
@@ -73,7 +79,7 @@ static bool add_locked(struct shortage *sh, struct quota_notice *notice, char *p
 	for (size_t i = 0; i < SHORTAGE_MAX && !slot; i++) {
 		struct slot *s = &sh->slots[i];
 
-		if (s->used && s->last.actor.uid == notice->actor.uid && s->last.quota.kind == notice->quota.kind)
+		if (s->used && is_like(&s->last, notice))
 			slot = s;
 		else if (!s->used && !free_slot)
 			free_slot = s;
@@ -193,13 +199,26 @@ static dev_t device_of(struct wormfs *fs, struct inode *ino)
 	return ino && ino->dev_index != 0 && inode_stat_now(fs, ino, &st) == 0 ? st.st_dev : fs->root_dev;
 }
 
+void shortage_tell(struct wormfs *fs, const struct quota_notice *notice, char *path)
+{
+	struct shortage *sh = fs->shortage;
+	struct quota_notice told = *notice;
+	char *told_path = NULL;
+	bool now;
+
+	pthread_mutex_lock(&sh->lock);
+	now = add_locked(sh, &told, path, &told_path);
+	pthread_mutex_unlock(&sh->lock);
+	if (!now)
+		return;
+	quota_notice_tell(fs, &told);
+	free(told_path);
+}
+
 static void tell(struct wormfs *fs, const struct event_note *note, const char *what)
 {
 	struct quota_notice notice = { .error = -note->result, .actor = actor_get() };
-	struct shortage *sh = fs->shortage;
-	char *path, *told_path = NULL;
 	dev_t dev;
-	bool now;
 
 	if (note->handle)	/* nobody asks for a release: it is of who opened it */
 		notice.actor = (struct actor){ .uid = note->handle->uid, .gid = note->handle->gid, .pid = note->handle->pid };
@@ -210,14 +229,7 @@ static void tell(struct wormfs *fs, const struct event_note *note, const char *w
 					     .warning = EVENT_QUOTA_REFUSED, .major = major(dev), .minor = minor(dev), .count = 1 };
 	snprintf(notice.detail, sizeof(notice.detail), "%s: %s, device %u:%u", what ? what : event_type_name(note->type),
 		 strerror(notice.error), major(dev), minor(dev));
-	path = path_of(fs, note);
-	pthread_mutex_lock(&sh->lock);
-	now = add_locked(sh, &notice, path, &told_path);
-	pthread_mutex_unlock(&sh->lock);
-	if (!now)
-		return;
-	quota_notice_tell(fs, &notice);
-	free(told_path);
+	shortage_tell(fs, &notice, path_of(fs, note));
 }
 
 /* One more in the file's own attribute; of a file that could not be made, in its directory's. A full filesystem mostly has

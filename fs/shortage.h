@@ -18,6 +18,7 @@
 
 struct event_note;
 struct inode;
+struct quota_notice;
 
 /* shortage_close() tells what is left; NULL and twice is fine. */
 int shortage_open(struct wormfs *fs);
@@ -31,6 +32,9 @@ json_t *shortage_json(struct wormfs *fs);
 void shortage_note(struct wormfs *fs, const struct event_note *note);
 /* This request of this thread was refused by a limit of our own, which has told it. */
 void shortage_is_ours(void);
+/* Tells a notice of count 1, or adds it to the sum of its like: same user, quota and warning. Takes `path` over, or NULL; the notice's
+ * own is not looked at. */
+void shortage_tell(struct wormfs *fs, const struct quota_notice *notice, char *path);
 /* A writer's handle goes; wants no lock. */
 void shortage_look(struct wormfs *fs, struct handle *h);
 

@@ -39,6 +39,7 @@ struct push;
 struct tier;
 struct events;
 struct shortage;
+struct quota_listener;
 struct quota_providers;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
@@ -96,6 +97,7 @@ struct wormfs {
 	struct trail *trail;
 	struct events *events;	/* NULL: switched off */
 	struct shortage *shortage;
+	struct quota_listener *quota_listener;	/* NULL: not asked for */
 	struct quota_providers *quota_providers;	/* NULL: none */
 	struct timekeeper *timekeeper;
 	struct hold_orders *holds;

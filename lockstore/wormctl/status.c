@@ -418,6 +418,18 @@ static void print_shortage(const json_t *shortage)
 		printf("  %-10s %lld requests ran out of quota, %lld of room; full at %lld closes\n", "room", edquot, enospc, at_close);
 }
 
+static void print_quota_listen(const json_t *listen)
+{
+	long long overruns = json_get_int(listen, "overruns"), not_kernel = json_get_int(listen, "not_kernel");
+	long long unreadable = json_get_int(listen, "unreadable"), warnings = json_get_int(listen, "warnings");
+	bool listening = json_is_true(json_object_get(listen, "listening"));
+
+	if (!listen || (listening && warnings + overruns + not_kernel + unreadable == 0))
+		return;
+	printf("  %-10s %lld warnings of the kernel; ignored: %lld not sent by it, %lld unreadable; lost some %lld times%s\n", "quotas",
+	       warnings, not_kernel, unreadable, overruns, listening ? "" : "; no longer listened to");
+}
+
 static void print_counters(const json_t *mount)
 {
 	const json_t *descriptors = json_object_get(mount, "descriptors"), *number;
@@ -441,6 +453,7 @@ static void print_counters(const json_t *mount)
 	}
 	puts(any ? "" : "-");
 	print_shortage(json_object_get(mount, "shortage"));
+	print_quota_listen(json_object_get(mount, "quota_listen"));
 }
 
 static void print_problems(const json_t *problems)

@@ -1,5 +1,7 @@
-"""-o quota_notify=netlink: quota warnings in the kernel's own format, told by quota_nld on a private D-Bus."""
+"""Quota warnings in the kernel's own format: -o quota_notify=netlink sends them, and quota_nld tells them on a private D-Bus;
+-o quota_listen hears the kernel's, and nobody else's."""
 import contextlib
+import json
 import os
 import re
 import socket
@@ -7,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import ALICE, Refused, as_user, errno_of, need_program, run, wait_for, write_file
+from harness import ALICE, WORMCTL, Refused, as_user, errno_of, need_program, run, wait_for, write_file
 
 NETLINK_GENERIC, FAMILY, GROUP = 16, 17, 17		# the kernel keeps both numbers fixed: GENL_ID_VFS_DQUOT
 
@@ -31,10 +33,11 @@ def netlink_share(mount):
     return make
 
 
-def refuse(share, uid, name):
-    """Whatever quotas the kernel has: strace makes the lower call of one mkdir fail with EDQUOT."""
-    tracer = subprocess.Popen([need_program('strace'), '-f', '-qq', '-p', str(share.proc.pid), '-e', 'trace=mkdirat',
-                               '-e', 'inject=mkdirat:error=EDQUOT', '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+@contextlib.contextmanager
+def injected(share, call, error):
+    """strace makes that call of the daemon fail."""
+    tracer = subprocess.Popen([need_program('strace'), '-f', '-qq', '-p', str(share.proc.pid), '-e', 'trace=' + call,
+                               '-e', 'inject=%s:error=%s' % (call, error), '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         tasks = '/proc/%d/task' % share.proc.pid
 
@@ -43,12 +46,18 @@ def refuse(share, uid, name):
                 pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
             return all('TracerPid:\t0' not in open('%s/%s/status' % (tasks, t)).read() for t in os.listdir(tasks))
         wait_for('strace to attach', traced)
-        assert as_user(uid, errno_of, os.mkdir, share.at(name)) == 'EDQUOT'
-        wait_for('it to be told', lambda: share.info()['quota_notify']['providers'][0]['told'] == 1)
+        yield
     finally:
         tracer.terminate()
         tracer.wait()
         tracer.stderr.close()
+
+
+def refuse(share, uid, name):
+    """Whatever quotas the kernel has."""
+    with injected(share, 'mkdirat', 'EDQUOT'):
+        assert as_user(uid, errno_of, os.mkdir, share.at(name)) == 'EDQUOT'
+        wait_for('it to be told', lambda: share.info()['quota_notify']['providers'][0]['told'] == 1)
 
 
 def test_the_kernels_format_arrives_from_a_sender_that_is_not_the_kernel(netlink_share):
@@ -133,3 +142,104 @@ def test_another_network_namespace_has_none_and_that_is_said(mount):
     p = run('unshare', '-n', '--', *share.argv('quota_notify=netlink'), check=False)
     assert p.returncode == 2
     assert 'quota_notify=netlink: No such file or directory; the kernel has VFS_DQUOT in its first network namespace only' in p.err
+
+
+# ---- quota_listen ----
+
+
+def heard(share):
+    return share.info()['quota_listen']
+
+
+def quota_events(share):
+    out = run(WORMCTL, 'events', 'replay', '--json', '--type', 'Quota', '--state-dir', share.state, check=False).stdout
+    return [json.loads(line)['Event'] for line in out.splitlines()]
+
+
+def forge(share):
+    """To the group, as the kernel would send it, with the share's device."""
+    device = os.stat(share.lower).st_dev
+    attrs = b''.join((n + 4).to_bytes(2, 'little') + attr.to_bytes(2, 'little') + value.to_bytes(n, 'little') for attr, n, value in (
+        (1, 4, 0), (2, 8, ALICE), (3, 4, 4), (4, 4, os.major(device)), (5, 4, os.minor(device)), (6, 8, ALICE)))
+    message = (20 + len(attrs)).to_bytes(4, 'little') + FAMILY.to_bytes(2, 'little') + bytes(10) + b'\x01\x01\0\0' + attrs
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_GENERIC) as sock:
+        sock.sendto(message, (0, 1 << (GROUP - 1)))
+
+
+def test_a_warning_that_the_kernel_did_not_send_is_ignored_and_counted(netlink_share):
+    share = netlink_share('quota_listen,events=on')
+    assert listens(share.proc.pid)
+    assert dict(heard(share), not_kernel=0) == {		# others may send to the group at the same time
+        'listening': True, 'warnings': 0, 'other_device': 0, 'not_kernel': 0, 'unreadable': 0, 'overruns': 0}
+    forge(share)
+    wait_for('it to be counted', lambda: heard(share)['not_kernel'] > 0 or heard(share)['warnings'] > 0)
+    assert (heard(share)['warnings'], heard(share)['unreadable']) == (0, 0)
+    assert re.search(r'quotas +0 warnings of the kernel; ignored: \d+ not sent by it', run(WORMCTL, 'status', '--state-dir', share.state).out)
+    assert share.info()['shortage']['untold'] == 0
+    share.stop()		# also the end of the thread
+    assert quota_events(share) == []
+
+
+def test_what_is_sent_to_others_is_not_heard_as_the_kernels(netlink_share):
+    share = netlink_share('quota_notify=netlink,quota_listen,events=on')
+    refuse(share, ALICE, 'd')
+    wait_for('our own to come back', lambda: heard(share)['not_kernel'] > 0)
+    assert heard(share)['warnings'] == 0
+    assert [(e['Quota'], e['Path']) for e in quota_events(share)] == [('some', '/d')]
+
+
+def test_warnings_that_are_lost_are_counted(netlink_share):
+    share = netlink_share('quota_listen')
+    with injected(share, 'recvmsg', 'ENOBUFS:when=1'):
+        forge(share)
+        wait_for('the loss', lambda: heard(share)['overruns'] == 1)
+    wait_for('what came after it', lambda: heard(share)['not_kernel'] > 0)
+    assert heard(share)['listening']
+
+
+def test_a_socket_that_fails_is_said_and_the_share_goes_on(netlink_share):
+    share = netlink_share('quota_listen')
+    with injected(share, 'recvmsg', 'EIO'):
+        forge(share)
+        wait_for('the end of it', lambda: not heard(share)['listening'])
+    assert 'no longer listened to' in run(WORMCTL, 'status', '--state-dir', share.state).out
+    write_file(share.at('f'), b'x')
+
+
+def test_who_does_not_ask_for_them_does_not_listen(netlink_share):
+    share = netlink_share('events=on')
+    assert not listens(share.proc.pid)
+    assert 'quota_listen' not in share.info()
+
+
+def test_a_network_namespace_without_the_kernels_warnings_is_no_mount(mount):
+    share = mount('commit=never')
+    share.stop()
+    p = run('unshare', '-n', '--', *share.argv('quota_listen'), check=False)
+    assert p.returncode == 2
+    assert 'quota_listen: No such file or directory; the kernel has VFS_DQUOT in its first network namespace only' in p.err
+
+
+def test_the_kernels_own_warning_is_told_with_whose_quota_it_is(netlink_share, bases, mount, tmp_path):
+    netlink_share('quota_listen').stop()		# or skipped
+    try:
+        point = bases.make('ext4', 'netlink-kernel', size='8M', mkfs=('-m', '0'), options=('usrquota',))
+        run('quotacheck', '-cum', point)
+        run('quotaon', '-u', point)
+    except BaseException as e:
+        if isinstance(e, KeyboardInterrupt):
+            raise
+        pytest.skip('kernel without quota formats (or no quota tools); the suite uml-quota has one: %s' % str(e).splitlines()[-1])
+    try:
+        run('setquota', '-u', ALICE, 100, 1000, 0, 0, point)
+        share = mount('quota_listen,events=on,commit=never', base=point, state=str(tmp_path / 'state'), lower_mode=0o777)
+        device = os.stat(share.lower).st_dev
+        assert as_user(ALICE, errno_of, write_file, share.at('big'), b'x' * (2 << 20)) == 'EDQUOT'
+        wait_for('both warnings', lambda: heard(share)['warnings'] >= 2)
+        share.settle()
+        events = [e for e in quota_events(share) if e['Quota'] == 'user']
+        assert {(e['Warning'], e['QuotaId'], e['DeviceMajor'], e['DeviceMinor'], e.get('Path')) for e in events} == {
+            (w, ALICE, os.major(device), os.minor(device), None) for w in ('bytes-soft', 'bytes-hard')}
+        share.stop()
+    finally:
+        run('quotaoff', '-u', point)

@@ -50,7 +50,7 @@ for name; do
 	uml-dm) run uml-dm bash "$here/uml.sh" dm 180 ;;
 	uml-nfsd) run uml-nfsd bash "$here/uml.sh" nfsd 180 ;;
 	uml-quota) gcc -o "$logs/dqnl" "$here/dqnl.c" $(pkg-config --cflags --libs libnl-3.0 libnl-genl-3.0) &&
-		QUOTA_ENFORCED=1 EXTRA="$logs/dqnl" run uml-quota bash "$here/uml.sh" quota 180 ;;
+		QUOTA_ENFORCED=1 QUOTA_LISTEN=1 EXTRA="$logs/dqnl" run uml-quota bash "$here/uml.sh" quota 180 ;;
 	*) echo "run.sh: no suite '$name'" >&2; exit 2 ;;
 	esac
 done
