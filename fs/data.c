@@ -321,7 +321,7 @@ int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, s
 		r = open_existing_locked(fs, req, ino, fi, ret_handle);
 		pthread_mutex_unlock(&ino->lock);
 	} while (r == -EBUSY && lock_wait_for_release(ino, &waited_ms));
-	if (events_on(fs))
+	if (events_on(fs) || is_shortage(r))
 		tell_of_open(fs, ino, fi->flags, r);
 	return r;
 }

@@ -42,6 +42,7 @@ struct hold_orders {
 	bool stopping, work;
 	struct waiter *waiters;
 	int64_t left_id;		/* orders up to here were left by an earlier daemon; constant once the thread runs */
+	bool said;			/* the thread's: a whole round has said again what an earlier daemon may not have had said */
 	int64_t current;		/* order that is worked on, 0: none */
 	uint64_t files;			/* it has come so far */
 };
@@ -75,7 +76,7 @@ static int flush_batch(struct work *work)
 
 	if (work->n && order->state == ORDER_PLACING)
 		r = lock_hold_batch(fs, work->items, work->n, order->name, order->by, order->at_s,
-				    order->id <= fs->holds->left_id);
+				    !fs->holds->said && order->id <= fs->holds->left_id);
 	else if (work->n)
 		r = lock_release_batch(fs, work->items, work->n, order->name);
 	for (size_t i = 0; i < work->n; i++) {
@@ -285,6 +286,7 @@ static void answer_waiters(struct wormfs *fs, int64_t id, int r, const struct ho
 struct round {
 	struct wormfs *fs;
 	bool again;		/* something could not be ended */
+	bool broken;		/* and was not looked at to its end */
 	bool worked;
 };
 
@@ -319,6 +321,7 @@ static int work_on_order(void *arg, const struct hold_order *order)
 			 *order->reason ? ": " : "", order->reason);
 	trail_note(fs, order->state == ORDER_PLACING ? AUDIT_HOLD_ADD : AUDIT_HOLD_RELEASE, r, "order %lld done: case %s, %llu files, %llu failed",
 		   (long long)order->id, order->name, (unsigned long long)result.changed, (unsigned long long)result.failed);
+	round->broken |= r < 0;
 	round->again |= r < 0 || (result.failed > 0 && order->state == ORDER_PLACING);
 	answer_waiters(fs, order->id, r, &result);
 	return 0;
@@ -344,9 +347,11 @@ static void *hold_thread(void *arg)
 		}
 		holds->work = false;
 		pthread_mutex_unlock(&holds->lock);
-		round.again = false;
+		round.again = round.broken = false;
 		if (ledger_orders(fs->ledger, NULL, work_on_order, &round) < 0)
 			round.again = true;
+		else if (!round.broken)
+			holds->said = true;
 		pthread_mutex_lock(&holds->lock);
 	}
 	pthread_cond_broadcast(&holds->done);

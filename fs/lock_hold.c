@@ -1,7 +1,8 @@
 /* Legal holds on locked files: one, or a batch of them in two transactions.
  *
  * The name goes into the ledger first, durably, then the count into the record; a release does it the other way round. A
- * crash between the two leaves the file held. hold_lock makes one change of holds at a time, so that name and count of
+ * crash between the two leaves the file held, and a release that is done again does not lower the count again: it is lower
+ * than what the ledger has of it (rec_holds) until the name is gone. hold_lock makes one change of holds at a time, so that name and count of
  * a file cannot be torn apart by another one. */
 #include "fs/lock.h"
 
@@ -14,7 +15,7 @@
 #include "fs/trail.h"
 
 /* A row for the holds to hang on: the committer may still have it in its queue. */
-static int ensure_row_locked(struct wormfs *fs, struct inode *ino, struct file_key *ret_key, uint32_t *ret_holds)
+static int ensure_row_locked(struct wormfs *fs, struct inode *ino, struct file_key *ret_key, uint32_t *ret_names, uint16_t *ret_rec_holds)
 {
 	struct lock_row found;
 	struct ledger_row row;
@@ -41,9 +42,17 @@ static int ensure_row_locked(struct wormfs *fs, struct inode *ino, struct file_k
 		if (r == 0)
 			r = ledger_find(fs->ledger, ret_key, lock_take_row, &found);
 	}
-	if (r == 0)
-		*ret_holds = found.holds;
+	if (r == 0) {
+		*ret_names = found.holds;
+		*ret_rec_holds = found.rec.holds;
+	}
 	return r;
+}
+
+/* The ledger knows what the count was: not where others change it behind its back, or where the ledger has the only one. */
+static bool is_count_known(const struct wormfs *fs)
+{
+	return fs->lower.xattr && !fs->shared;
 }
 
 static int check_one(struct wormfs *fs, struct hold_item *item, enum guard_op op)
@@ -53,7 +62,7 @@ static int check_one(struct wormfs *fs, struct hold_item *item, enum guard_op op
 	pthread_mutex_lock(&item->ino->lock);
 	r = lock_check_locked(fs, item->ino, op);
 	if (r == 0)
-		r = ensure_row_locked(fs, item->ino, &item->key, &item->names);
+		r = ensure_row_locked(fs, item->ino, &item->key, &item->names, &item->rec_holds);
 	if (r == 0 && op == GUARD_HOLD && (item->names >= UINT16_MAX || item->ino->rec->holds == UINT16_MAX))
 		r = -EOVERFLOW;
 	if (r == 0)
@@ -111,8 +120,11 @@ int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const 
 		if (items[i].r < 0)
 			continue;
 		pthread_mutex_lock(&ino->lock);
-		/* Names may be missing (lost ledger, another gateway), a count may lag (crash): the larger holds. */
+		/* Names may be missing (lost ledger, another gateway), a count may lag (crash): the larger holds. And one that a
+		 * release has lowered whose name is not gone yet is what it was: the release takes it from there again. */
 		holds = ino->rec->holds > items[i].names ? ino->rec->holds : items[i].names;
+		if (is_count_known(fs) && holds < items[i].rec_holds)
+			holds = items[i].rec_holds;
 		items[i].r = write_count_locked(fs, ino, holds + (items[i].changed ? 1 : 0));
 		items[i].rec_holds = ino->rec->holds;
 		if (items[i].changed || items[i].r < 0 || again)
@@ -146,11 +158,10 @@ static int has_name(struct wormfs *fs, const struct file_key *key, const char *c
 	return ledger_holds(fs->ledger, key, match_hold, (void *)case_name);
 }
 
-/* said: the audit log has a line about the whole order, and gets one for this file; else the caller put it there. */
-static int lower_count(struct wormfs *fs, struct hold_item *item, const char *case_name, bool said)
+/* 0: the file has the hold, and may lose it. said: the audit log has a line about the whole order, and gets one for this file;
+ * else the caller put it there. */
+static int say_lowered(struct wormfs *fs, struct hold_item *item, const char *case_name, bool said)
 {
-	struct inode *ino = item->ino;
-	uint32_t holds;
 	int r;
 
 	r = check_one(fs, item, GUARD_RELEASE);
@@ -158,13 +169,58 @@ static int lower_count(struct wormfs *fs, struct hold_item *item, const char *ca
 		r = has_name(fs, &item->key, case_name);
 	if (r <= 0)
 		return r < 0 ? r : -ENOENT;
+	if (said) {
+		pthread_mutex_lock(&item->ino->lock);
+		trail_file_locked(fs, item->ino, AUDIT_HOLD_RELEASE, 0, "case %s", case_name);
+		pthread_mutex_unlock(&item->ino->lock);
+	}
+	return 0;
+}
+
+static int lower_count(struct wormfs *fs, struct hold_item *item, const char *case_name)
+{
+	struct inode *ino = item->ino;
+	uint32_t holds;
+	int r;
+
 	pthread_mutex_lock(&ino->lock);
-	holds = ino->rec->holds > 0 ? ino->rec->holds - 1u : 0;
+	holds = ino->rec->holds;
+	if (holds > 0 && !(is_count_known(fs) && holds < item->rec_holds))
+		holds--;
 	r = write_count_locked(fs, ino, holds > item->names - 1 ? holds : item->names - 1);
 	item->rec_holds = ino->rec->holds;
-	if (said || r < 0)
+	if (r < 0)
 		trail_file_locked(fs, ino, AUDIT_HOLD_RELEASE, r, "case %s", case_name);
 	pthread_mutex_unlock(&ino->lock);
+	return r;
+}
+
+/* The ledger knows each count before it is lowered, so that it can be told afterwards that it was. */
+static int note_counts(struct wormfs *fs, struct hold_item *items, size_t n)
+{
+	bool begun = false;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && is_count_known(fs) && i < n; i++) {
+		uint16_t holds;
+
+		if (items[i].r < 0 || !items[i].ino)
+			continue;
+		pthread_mutex_lock(&items[i].ino->lock);
+		holds = items[i].ino->rec->holds;
+		pthread_mutex_unlock(&items[i].ino->lock);
+		if (holds <= items[i].rec_holds)
+			continue;
+		r = begun ? 0 : ledger_begin(fs->ledger);
+		begun |= r == 0;
+		if (r == 0)
+			r = ledger_set_rec_holds(fs->ledger, &items[i].key, holds);
+		items[i].rec_holds = holds;
+	}
+	if (begun && r == 0)
+		r = ledger_commit(fs->ledger);
+	else if (begun)
+		ledger_rollback(fs->ledger);
 	return r;
 }
 
@@ -172,13 +228,18 @@ static int release_batch(struct wormfs *fs, struct hold_item *items, size_t n, c
 {
 	int r;
 
-	/* The count first, then the name: while a crash leaves the name, the file is held by it. And the lines before the names: no
-	 * crash may leave a file that was released, and that the log knows as held. */
+	/* The lines first, on stable storage: no crash may leave a file that was released, and that the log knows as held. Then the
+	 * count, then the name: while a crash leaves the name, the file is held by it. */
 	for (size_t i = 0; i < n; i++)
-		items[i].r = items[i].ino ? lower_count(fs, &items[i], case_name, said) : 0;
+		items[i].r = items[i].ino ? say_lowered(fs, &items[i], case_name, said) : 0;
 	r = said ? trail_flush(fs) : 0;
+	if (r == 0)
+		r = note_counts(fs, items, n);
 	if (r < 0)
 		return r;
+	for (size_t i = 0; i < n; i++)
+		if (items[i].r == 0 && items[i].ino)
+			items[i].r = lower_count(fs, &items[i], case_name);
 	r = ledger_begin(fs->ledger);
 	for (size_t i = 0; r == 0 && i < n; i++) {
 		if (items[i].r < 0)

@@ -215,7 +215,10 @@ static int open_http(struct provider *p)
 		return -ENOMEM;
 	curl_easy_setopt(p->easy, CURLOPT_URL, p->value);
 	curl_easy_setopt(p->easy, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(p->easy, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(p->easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	curl_easy_setopt(p->easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(p->easy, CURLOPT_QUICK_EXIT, 1L);	/* a name server that is silent holds up no unmount */
 	curl_easy_setopt(p->easy, CURLOPT_TIMEOUT_MS, (long)QUOTA_PROVIDER_WAIT_MS);
 	curl_easy_setopt(p->easy, CURLOPT_USERAGENT, "wormfs/" WORMFS_VERSION);
 	curl_easy_setopt(p->easy, CURLOPT_HTTPHEADER, p->headers);

@@ -243,7 +243,9 @@ static void count_on_file(struct wormfs *fs, struct inode *ino)
 	int fd;
 
 	pthread_mutex_lock(&ino->lock);
-	fd = ino->phase == LOCK_COMMITTED || ino->phase == LOCK_CLOSING ? -EPERM : descriptor_get(fs, ino);
+	if (S_ISREG(ino->type))
+		lock_load_locked(fs, ino);
+	fd = S_ISREG(ino->type) && ino->phase != LOCK_NONE ? -EPERM : descriptor_get(fs, ino);
 	if (fd >= 0) {
 		len = lower_getxattr(fd, HIT_COUNT_XATTR, text, sizeof(text) - 1);
 		if (len > 0) {

@@ -182,7 +182,7 @@ static uint64_t evict_locked(struct archive *a, uint64_t more_bytes)
 
 	for (size_t i = 0; i < ARCHIVE_HASH; i++)
 		for (struct file *f = a->hash[i]; f; f = f->hash_next)
-			planned += f->evict_early && !f->offline ? f->size_bytes : 0;
+			planned += f->evict_early && !f->offline && !f->gone ? f->size_bytes : 0;
 	while (a->online_bytes + more_bytes > a->set.cache_bytes + planned) {
 		struct file *oldest = NULL;
 

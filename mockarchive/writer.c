@@ -36,6 +36,7 @@ void robot_opened_locked(struct archive *a, struct file *f, bool writer, bool tr
 	if (f->job)
 		job_drop_locked(a, f);
 	f->event = 0;
+	f->evict_early = false;		/* the release that it was for is not going to be */
 	if (f->offline && truncated) {	/* whoever wants to keep some of it had to wait for the recall */
 		make_stale_locked(a, f);
 		f->stub_bytes = 0;
@@ -153,6 +154,7 @@ void robot_gone_locked(struct archive *a, struct file *f)
 		job_drop_locked(a, f);
 	f->gone = true;
 	f->event = 0;
+	f->evict_early = false;		/* the release that it was for is not going to be */
 	/* The replica's name is free from here on: what it alone has goes to tape. */
 	if (needed && f->copy[COPY_TAPE] != ARCHIVE_COPY_GOOD && f->copy[COPY_REPLICA] == ARCHIVE_COPY_GOOD && a->set.recall_any &&
 	    *f->tape_name && tape_from_replica(a, f->path, f->tape_name) == 0) {

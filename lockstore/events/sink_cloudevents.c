@@ -167,6 +167,7 @@ static int connect_http(struct event_sink *sink)
 	curl_easy_setopt(own->easy, CURLOPT_PROTOCOLS_STR, plain ? "http" : "https");
 	curl_easy_setopt(own->easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(own->easy, CURLOPT_NOPROXY, "*");
+	curl_easy_setopt(own->easy, CURLOPT_QUICK_EXIT, 1L);	/* a name server that is silent holds up no unmount */
 	curl_easy_setopt(own->easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	curl_easy_setopt(own->easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
 	curl_easy_setopt(own->easy, CURLOPT_TIMEOUT_MS, ANSWER_TIMEOUT_MS);

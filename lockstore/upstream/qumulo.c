@@ -228,6 +228,7 @@ static curl_socket_t open_any(void *arg, curlsocktype purpose, struct curl_socka
 void qumulo_set_transport(struct qumulo *q, void *easy)
 {
 	curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);	/* a name server that is silent holds up no unmount */
 	curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, q->endpoint.plain ? "http" : "https");
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
 	curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");

@@ -13,6 +13,18 @@ from calls import errno_name
 from settings import BIN, DEADLINE_S, WORMFS
 
 
+def is_traced(pid):
+    """Every thread of it; one that ends meanwhile is not there to be traced."""
+    for thread in os.listdir('/proc/%d/task' % pid):
+        try:
+            with open('/proc/%d/task/%s/status' % (pid, thread), encoding='ascii', errors='replace') as f:
+                if 'TracerPid:\t0' in f.read():
+                    return False
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return True
+
+
 def wait_for(what, condition, deadline_s=None):
     """Waits until `condition()` is true and returns it; fails with `what` at the deadline."""
     end = time.monotonic() + (deadline_s or DEADLINE_S)

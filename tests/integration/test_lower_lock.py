@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import errno_of, need_program, open_errno, read_file, run, scaled, wait_for, write_file
+from harness import errno_of, is_traced, need_program, open_errno, read_file, run, scaled, wait_for, write_file
 
 
 @contextlib.contextmanager
@@ -21,8 +21,7 @@ def lower_says(share, call, error):
         def traced():
             if tracer.poll() is not None:
                 pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
-            return all('TracerPid:\t0' not in open('/proc/%d/task/%s/status' % (pid, t)).read()
-                       for t in os.listdir('/proc/%d/task' % pid))
+            return is_traced(pid)
         wait_for('strace to attach', traced)
         yield
     finally:

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import ALICE, WORMCTL, Refused, as_user, errno_of, need_program, run, wait_for, write_file
+from harness import ALICE, Refused, WORMCTL, as_user, errno_of, is_traced, need_program, run, wait_for, write_file
 
 NETLINK_GENERIC, FAMILY, GROUP = 16, 17, 17		# the kernel keeps both numbers fixed: GENL_ID_VFS_DQUOT
 
@@ -39,12 +39,10 @@ def injected(share, call, error):
     tracer = subprocess.Popen([need_program('strace'), '-f', '-qq', '-p', str(share.proc.pid), '-e', 'trace=' + call,
                                '-e', 'inject=%s:error=%s' % (call, error), '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        tasks = '/proc/%d/task' % share.proc.pid
-
         def traced():
             if tracer.poll() is not None:
                 pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
-            return all('TracerPid:\t0' not in open('%s/%s/status' % (tasks, t)).read() for t in os.listdir(tasks))
+            return is_traced(share.proc.pid)
         wait_for('strace to attach', traced)
         yield
     finally:

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import ALICE, WORMCTL, as_user, errno_of, need_program, opened, run, wait_for, write_file
+from harness import ALICE, WORMCTL, as_user, errno_of, is_traced, need_program, opened, run, wait_for, write_file
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
@@ -128,12 +128,10 @@ def test_edquot_from_below_is_told_as_a_quota(mount):
     tracer = subprocess.Popen([strace, '-f', '-qq', '-p', str(share.proc.pid), '-e', 'trace=mkdirat', '-e', 'inject=mkdirat:error=EDQUOT',
                                '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        tasks = '/proc/%d/task' % share.proc.pid
-
         def traced():
             if tracer.poll() is not None:
                 pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
-            return all('TracerPid:\t0' not in open('%s/%s/status' % (tasks, t)).read() for t in os.listdir(tasks))
+            return is_traced(share.proc.pid)
         wait_for('strace to attach', traced)
         assert as_user(ALICE, errno_of, os.mkdir, share.at('d')) == 'EDQUOT'
     finally:

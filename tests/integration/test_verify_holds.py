@@ -154,3 +154,30 @@ def test_lines_that_a_kill_took_from_an_order_are_written_when_it_goes_on(mount)
     wait_for('the order to end', lambda: not is_busy(share))
     share.stop()
     assert verify(share)[:2] == (0, {})
+
+
+def test_a_release_that_is_done_again_takes_one_hold_and_not_another(mount):
+    """As if the daemon had been killed behind the count in the record, and before the name in the ledger: of four holds, three of which
+    only the record still knows, one goes."""
+    share = mount('retention=30d,digest=off')
+    tree(share, 'd/a')
+    for case in ('b1', 'b2', 'b3'):
+        share.must('hold', 'd/a', case=case)
+    share.stop()
+    for end in ('', '-wal', '-shm'):
+        if os.path.exists(os.path.join(share.state, 'ledger.db' + end)):
+            os.unlink(os.path.join(share.state, 'ledger.db' + end))
+    three = os.getxattr(share.below('d/a'), RECORD)
+    share.start()
+    share.ctl('reindex', share.mnt)
+    share.must('hold', 'd/a', case='c1')
+    order = order_of(share, 'release', ['d'], reason='over')
+    share.stop()
+    assert os.getxattr(share.below('d/a'), RECORD) != three
+    os.setxattr(share.below('d/a'), RECORD, three)
+    sql(share, 'UPDATE hold_order SET state = 3 WHERE id = %d' % order)
+    share.start()
+    wait_for('the order to end', lambda: not is_busy(share))
+    assert 'c1' not in (share.shows('d/a', 'holds') or '')
+    assert os.getxattr(share.below('d/a'), RECORD) == three
+    assert '3 holds whose names the ledger does not have' in share.ctl('status', share.at('d/a')).out
