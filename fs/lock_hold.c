@@ -291,6 +291,9 @@ int lock_hold(struct wormfs *fs, struct inode *ino, const char *case_name, uid_t
 		if (ledger_hold_release(fs->ledger, &key, case_name) < 0)
 			lock_log_failure(fs, ino, "take back the hold that its record could not take", item.r);
 	}
+	/* Who is told that it is held shall find the line after a kill, too; where the log cannot be written, it is held all the same. */
+	if (item.changed)
+		(void)trail_flush(fs);
 	return item.r < 0 ? item.r : item.changed ? 0 : -EEXIST;
 }
 

@@ -181,3 +181,15 @@ def test_a_release_that_is_done_again_takes_one_hold_and_not_another(mount):
     assert 'c1' not in (share.shows('d/a', 'holds') or '')
     assert os.getxattr(share.below('d/a'), RECORD) == three
     assert '3 holds whose names the ledger does not have' in share.ctl('status', share.at('d/a')).out
+
+
+def test_a_hold_that_was_answered_has_its_line_after_a_kill_at_once(mount):
+    share = mount('retention=30d,digest=off')
+    share.lock('a')
+    for n in range(5):
+        share.must('hold', 'a', case='c%d' % n)
+        share.kill9()
+        share.start()
+    with open(os.path.join(share.state, 'audit.log'), encoding='utf-8') as f:
+        placed = [line['detail'] for line in map(json.loads, f) if line['event'] == 'hold_add']
+    assert placed == ['case c%d' % n for n in range(5)]
