@@ -197,7 +197,8 @@ void event_encode(const struct event *ev, void *buf)
 		if (!(ev->has & texts[i].bit))
 			continue;
 		memcpy(out, &text->len, 2);
-		memcpy(out + 2, text->bytes, text->len);
+		if (text->len)		/* an empty one may have no bytes at all */
+			memcpy(out + 2, text->bytes, text->len);
 		out += 2 + text->len;
 	}
 }
