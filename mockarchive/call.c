@@ -101,7 +101,7 @@ void call_due_locked(struct archive *a, uint64_t serial)
 			continue;
 		if (c->waits == WAITS_FILE)
 			c->error = -a->set.read_errno;
-		c->timed_out = true;
+		c->due_ns = 0;
 		ready_locked(c);
 		return;
 	}
@@ -310,15 +310,15 @@ static int decide_locked(struct call *c)
 	if (c->delay_ns > 0 && c->waits != WAITS_TIME) {
 		c->waits = WAITS_TIME;
 		c->serial = serial_locked(a);
-		clock_add_locked(a, clock_after(clock_now_locked(a), c->delay_ns), DUE_CALL, c->serial, 0);
+		c->due_ns = clock_after(clock_now_locked(a), c->delay_ns);
+		clock_add_locked(a, c->due_ns, DUE_CALL, c->serial, 0);
 	}
 	if (c->waits == WAITS_TIME) {
-		if (!c->timed_out)
+		if (clock_now_locked(a) < c->due_ns)	/* its event may have come before it was parked */
 			return PARK;
 		c->waits = WAITS_NOT;
 		c->delay_ns = 0;
 		c->serial = 0;
-		c->timed_out = false;
 	}
 	if (c->fault_error)
 		return c->fault_error;

@@ -42,8 +42,9 @@ struct call {
 
 	/* archive.lock */
 	struct call *prev, *next;
+	int64_t due_ns;			/* of WAITS_TIME; 0: its event has come */
 	enum { WAITS_NOT, WAITS_FILE, WAITS_TIME, WAITS_RULE, WAITS_ROOM } waits;
-	bool on_heap, hooked, parked, interrupted, unkillable, asked, entered, timed_out, has_room;
+	bool on_heap, hooked, parked, interrupted, unkillable, asked, entered, has_room;
 	struct file *file;		/* referenced while entered */
 	uint64_t serial;		/* of its event */
 	uint64_t hang_number;
