@@ -13,6 +13,8 @@
 #define KNOWN 64	/* commands that are remembered, by pid */
 #define FRESH_S 1	/* a pid may run another program after that */
 
+_Thread_local bool actor_sheltered;
+
 static _Thread_local struct actor current;
 static _Thread_local bool entered;
 static _Thread_local unsigned request;
@@ -23,6 +25,12 @@ static struct {
 	time_t read_s;
 	char comm[ACTOR_COMM_BYTES];
 } known[KNOWN];
+
+void actor_shelter(void)
+{
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
+	actor_sheltered = true;
+}
 
 void actor_set(uid_t uid, gid_t gid, pid_t pid)
 {

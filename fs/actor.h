@@ -4,6 +4,7 @@
 #define WORMFS_ACTOR_H
 
 #include <fuse_lowlevel.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "fs/wormfs.h"
@@ -27,13 +28,26 @@ unsigned actor_request(void);
  * Ask before the reply: the process waits for it, and cannot be gone. */
 void actor_comm(char ret_comm[ACTOR_COMM_BYTES]);
 
+/* libfuse cancels a ring's thread wherever it is when the session ends (pthread_cancel in its fuse_uring.c, 3.18); what wakes it is
+ * an eventfd. Inside a handler it would take our locks with it, and what a release was about to record. From here on it is not. */
+extern _Thread_local bool actor_sheltered;
+void actor_shelter(void);
+
+/* The daemon's object: every handler begins here. */
+static inline struct wormfs *wormfs_of(fuse_req_t req)
+{
+	if (!actor_sheltered)
+		actor_shelter();
+	return fuse_req_userdata(req);
+}
+
 /* For handlers that change something or may be refused: the daemon's object, and the caller is noted. */
 static inline struct wormfs *wormfs_for(fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
 	actor_set(ctx->uid, ctx->gid, ctx->pid);
-	return fuse_req_userdata(req);
+	return wormfs_of(req);
 }
 
 #endif

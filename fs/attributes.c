@@ -62,7 +62,7 @@ static double timeout_of(struct wormfs *fs, struct inode *ino, struct stat *st, 
 
 void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	double timeout_s = 0;
 	struct stat st;
@@ -83,7 +83,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 #if LIBFUSE_HAS_STATX
 void op_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	double timeout_s = 0;
 	struct statx stx;
@@ -337,7 +337,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t nodeid, struct stat *attr, int to_set
 
 void op_statfs(fuse_req_t req, fuse_ino_t nodeid)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	struct statvfs stv;
 	int fd, r;

@@ -491,7 +491,7 @@ out:
 
 void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
 	int fd = handle_fd(fs, handle_of(fi->fh));
 
@@ -649,7 +649,7 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 
 void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struct fuse_file_info *fi)
 {
-	int fd = handle_fd(fuse_req_userdata(req), handle_of(fi->fh));
+	int fd = handle_fd(wormfs_of(req), handle_of(fi->fh));
 	off_t at = fd < 0 ? fd : lseek(fd, offset, whence);
 	int r = fd < 0 ? -fd : errno;
 

@@ -42,7 +42,7 @@ static struct directory *directory_of(struct fuse_file_info *fi)
 
 void op_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	struct directory *d = ino ? malloc(sizeof(*d)) : NULL;
 	int r;
@@ -129,7 +129,7 @@ static size_t add_entry(fuse_req_t req, struct wormfs *fs, struct inode *dir, st
 
 static void read_directory(fuse_req_t req, uint64_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi, bool plus)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct directory *d = directory_of(fi);
 	struct inode *dir = plus ? inode_get(fs, nodeid) : NULL;
 	struct linux_dirent64 *ent;

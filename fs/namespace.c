@@ -121,7 +121,7 @@ static void note_ring(struct wormfs *fs, fuse_req_t req)
 
 void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct fuse_entry_param none = { .entry_timeout = fs->timeout_s };
 	bool dot = strcmp(name, ".") == 0, dotdot = strcmp(name, "..") == 0;
 	struct inode *dir = NULL, *ino = NULL;
@@ -158,7 +158,7 @@ static void wait_for_more_forgets(struct wormfs *fs)
 
 void op_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t nlookup)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 
 	inode_forget(fs, nodeid, nlookup);
 	fuse_reply_none(req);
@@ -167,7 +167,7 @@ void op_forget(fuse_req_t req, fuse_ino_t nodeid, uint64_t nlookup)
 
 void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 
 	for (size_t i = 0; i < count; i++)
 		inode_forget(fs, forgets[i].ino, forgets[i].nlookup);
@@ -677,7 +677,7 @@ void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t n
 
 void op_readlink(fuse_req_t req, fuse_ino_t nodeid)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct inode *ino;
 	char target[PATH_MAX + 1];
 	ssize_t n = 0;

@@ -189,7 +189,7 @@ static size_t filter_list(char *list, size_t len, bool privileged)
 
 void op_listxattr(fuse_req_t req, fuse_ino_t nodeid, size_t size)
 {
-	struct wormfs *fs = fuse_req_userdata(req);
+	struct wormfs *fs = wormfs_of(req);
 	struct inode *ino = inode_get(fs, nodeid);
 	char *list = malloc(XATTR_LIST_MAX_BYTES);
 	ssize_t n;

@@ -27,7 +27,7 @@ static void go(struct call *c, int permission)
 
 static struct wormfs *fs_of(fuse_req_t req)
 {
-	return fuse_req_userdata(req);
+	return wormfs_of(req);
 }
 
 static struct fuse_file_info *fi_of(struct call *c)

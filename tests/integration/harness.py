@@ -27,7 +27,7 @@ from calls import (AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLL
                    Timespec, errno_name, errno_of, fallocate, get_flags, libc, link_descriptor, linkat, mount_call, open_errno, opened,
                    renameat2, set_flags, set_fsxattr_flags, umount_call, utimensat)
 from files import OURS, digest, look, read_file, write_file, xattrs
-from programs import Died, as_user, in_child, is_traced, need_program, run, sanitizer, sanitizer_known, scaled, tool, wait_for
+from programs import Died, as_user, in_child, injected, is_traced, need_program, run, sanitizer, sanitizer_known, scaled, tool, wait_for
 from settings import (ALICE, APART, BIN, BOB, DAY, DEADLINE_S, FILES, KILLS, LOCKED, OPTIONS, ROOT, ROUNDS, SOAK, TEAM, TIMEOUT_S,
                       WORMCTL, WORMFS)
 from share import (FUSECTL, PR_SET_PDEATHSIG, Control, Refused, Share, Watchdog, abort_connection, daemon_environment, encode_path,

@@ -1,4 +1,5 @@
 """Other programs and other users: started, waited for, and what the daemon was built with."""
+import contextlib
 import os
 import pickle
 import shutil
@@ -23,6 +24,26 @@ def is_traced(pid):
         except (FileNotFoundError, ProcessLookupError):
             pass
     return True
+
+
+@contextlib.contextmanager
+def injected(share, call, what):
+    """Each such system call of the daemon is what strace's inject= says: 'error=EROFS', 'delay_enter=1s'."""
+    need_program('strace')
+    pid = share.proc.pid
+    tracer = subprocess.Popen(['strace', '-f', '-qq', '-p', str(pid), '-e', 'trace=' + call, '-e', 'inject=%s:%s' % (call, what),
+                               '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        def traced():
+            if tracer.poll() is not None:
+                pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
+            return is_traced(pid)
+        wait_for('strace to attach', traced)
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait(30)
+        tracer.stderr.close()
 
 
 def wait_for(what, condition, deadline_s=None):

@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from harness import (ALICE, BOB, DAY, TEAM, WORMCTL, as_user, errno_of, encode_path, opened, read_file, renameat2, run, wait_for,
+from harness import (ALICE, BOB, DAY, TEAM, WORMCTL, as_user, errno_of, encode_path, injected, opened, read_file, renameat2, run, wait_for,
                      write_file, RENAME_EXCHANGE, Refused)
-from test_lower_lock import lower_says
 
 REASON = ('--reason', 'settled')
 
@@ -86,7 +85,7 @@ def test_a_file_whose_record_cannot_be_read_keeps_the_whole_order_from_being_pla
 def test_a_directory_that_cannot_be_read_keeps_the_whole_order_from_being_placed(mount):
     share = mount('retention=1d')
     tree(share, 'd/a', 'd/e/b')
-    with lower_says(share, 'getdents64', 'EIO'):
+    with injected(share, 'getdents64', 'error=EIO'):
         p = hold(share, 'c1', '-r', 'd', check=False)
     assert p.returncode == 2 and 'nothing was changed' in p.out
     assert held(share, 'c1') == []

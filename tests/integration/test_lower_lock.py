@@ -1,33 +1,7 @@
 """A lower filesystem with locks of its own, as a mount of the cluster is: what it refuses with EROFS on a locked file is EPERM."""
-import contextlib
 import os
-import subprocess
 
-import pytest
-
-from harness import errno_of, is_traced, need_program, open_errno, read_file, run, scaled, wait_for, write_file
-
-
-@contextlib.contextmanager
-def lower_says(share, call, error):
-    """Each such call of the daemon fails with this error, as the lower filesystem would say it."""
-    need_program('strace')
-    if scaled(10) == 1:
-        pytest.skip('strace and a sanitizer do not go together')
-    pid = share.proc.pid
-    tracer = subprocess.Popen(['strace', '-f', '-qq', '-p', str(pid), '-e', 'trace=' + call, '-e', 'inject=%s:error=%s' % (call, error),
-                               '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        def traced():
-            if tracer.poll() is not None:
-                pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
-            return is_traced(pid)
-        wait_for('strace to attach', traced)
-        yield
-    finally:
-        tracer.terminate()
-        tracer.wait(30)
-        tracer.stderr.close()
+from harness import errno_of, injected, open_errno, read_file, run, wait_for, write_file
 
 
 def refusals(share):
@@ -41,7 +15,7 @@ def test_an_expired_file_that_the_cluster_keeps_is_refused_with_EPERM_and_told(m
     share.lock('a')
     share.now(7200)
     share.wait_state('a', 'expired')
-    with lower_says(share, 'unlinkat', 'EROFS'):
+    with injected(share, 'unlinkat', 'error=EROFS'):
         assert errno_of(os.unlink, share.at('a')) == 'EPERM'
         write_file(share.at('b.part'), b'x')
         assert errno_of(os.unlink, share.at('b.part')) == 'EROFS', 'not locked: not ours to explain'

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import ALICE, Refused, WORMCTL, as_user, errno_of, is_traced, need_program, run, wait_for, write_file
+from harness import ALICE, Refused, WORMCTL, as_user, errno_of, injected, need_program, run, wait_for, write_file
 
 NETLINK_GENERIC, FAMILY, GROUP = 16, 17, 17		# the kernel keeps both numbers fixed: GENL_ID_VFS_DQUOT
 
@@ -33,27 +33,9 @@ def netlink_share(mount):
     return make
 
 
-@contextlib.contextmanager
-def injected(share, call, error):
-    """strace makes that call of the daemon fail."""
-    tracer = subprocess.Popen([need_program('strace'), '-f', '-qq', '-p', str(share.proc.pid), '-e', 'trace=' + call,
-                               '-e', 'inject=%s:error=%s' % (call, error), '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        def traced():
-            if tracer.poll() is not None:
-                pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
-            return is_traced(share.proc.pid)
-        wait_for('strace to attach', traced)
-        yield
-    finally:
-        tracer.terminate()
-        tracer.wait()
-        tracer.stderr.close()
-
-
 def refuse(share, uid, name):
     """Whatever quotas the kernel has."""
-    with injected(share, 'mkdirat', 'EDQUOT'):
+    with injected(share, 'mkdirat', 'error=EDQUOT'):
         assert as_user(uid, errno_of, os.mkdir, share.at(name)) == 'EDQUOT'
         wait_for('it to be told', lambda: share.info()['quota_notify']['providers'][0]['told'] == 1)
 
@@ -188,7 +170,7 @@ def test_what_is_sent_to_others_is_not_heard_as_the_kernels(netlink_share):
 
 def test_warnings_that_are_lost_are_counted(netlink_share):
     share = netlink_share('quota_listen')
-    with injected(share, 'recvmsg', 'ENOBUFS:when=1'):
+    with injected(share, 'recvmsg', 'error=ENOBUFS:when=1'):
         forge(share)
         wait_for('the loss', lambda: heard(share)['overruns'] == 1)
     wait_for('what came after it', lambda: heard(share)['not_kernel'] > 0)
@@ -197,7 +179,7 @@ def test_warnings_that_are_lost_are_counted(netlink_share):
 
 def test_a_socket_that_fails_is_said_and_the_share_goes_on(netlink_share):
     share = netlink_share('quota_listen')
-    with injected(share, 'recvmsg', 'EIO'):
+    with injected(share, 'recvmsg', 'error=EIO'):
         forge(share)
         wait_for('the end of it', lambda: not heard(share)['listening'])
     assert 'no longer listened to' in run(WORMCTL, 'status', '--state-dir', share.state).out

@@ -2,11 +2,10 @@
 import errno
 import json
 import os
-import subprocess
 
 import pytest
 
-from harness import ALICE, WORMCTL, as_user, errno_of, is_traced, need_program, opened, run, wait_for, write_file
+from harness import ALICE, WORMCTL, as_user, errno_of, injected, opened, run, write_file
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
@@ -123,21 +122,9 @@ def test_counting_a_hit_is_no_change_of_the_data(small):
 
 def test_edquot_from_below_is_told_as_a_quota(mount):
     """Whatever quotas the kernel has: strace makes the lower call fail."""
-    strace = need_program('strace')
     share = mount('events=on,commit=never', lower_mode=0o777)
-    tracer = subprocess.Popen([strace, '-f', '-qq', '-p', str(share.proc.pid), '-e', 'trace=mkdirat', '-e', 'inject=mkdirat:error=EDQUOT',
-                               '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    try:
-        def traced():
-            if tracer.poll() is not None:
-                pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
-            return is_traced(share.proc.pid)
-        wait_for('strace to attach', traced)
+    with injected(share, 'mkdirat', 'error=EDQUOT'):
         assert as_user(ALICE, errno_of, os.mkdir, share.at('d')) == 'EDQUOT'
-    finally:
-        tracer.terminate()
-        tracer.wait()
-        tracer.stderr.close()
     event = quota_events(share)[0]
     assert (event['Path'], event['Uid'], event['Error'], event['Quota']) == ('/d', ALICE, 'EDQUOT', 'some')
     assert share.info()['shortage']['edquot'] == 1
