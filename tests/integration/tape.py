@@ -1,5 +1,4 @@
 """A mockarchive to test with: a real one, in directories of its own, with a clock that only the test moves."""
-import contextlib
 import hashlib
 import http.client
 import json
@@ -10,10 +9,8 @@ import subprocess
 import tempfile
 import urllib.parse
 
-import pytest
-
 import harness
-from harness import DEADLINE_S, PR_SET_PDEATHSIG, Share, daemon_environment, fuse_mounted, libc, run, umount_call, wait_for, MNT_DETACH
+from harness import DEADLINE_S, PR_SET_PDEATHSIG, Share, daemon_environment, fuse_mounted, libc, run, wait_for
 
 MOCKARCHIVE = os.path.abspath(os.environ.get('MOCKARCHIVE', os.path.join(os.path.dirname(harness.WORMFS), 'mockarchive')))
 
@@ -80,22 +77,6 @@ class Archive(Share):
     def restart(self, *args):
         self.stop()
         return self.start(*args)
-
-    def end(self):
-        try:
-            if self.proc is not None:
-                if not self.alive():
-                    code = self.proc.returncode
-                    self.kill9()
-                    pytest.fail('mockarchive died with %s; its log:\n%s' % (code, self.log_text()))
-                self.stop()
-            else:
-                self.check_log()
-        finally:
-            with contextlib.suppress(OSError):
-                while fuse_mounted(self.mnt):
-                    umount_call(self.mnt, MNT_DETACH)
-            self.remove()
 
     # -- the control port
 
