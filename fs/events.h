@@ -70,14 +70,17 @@ static inline bool events_on(const struct wormfs *fs)
 	return __builtin_expect(fs->events != NULL, 0);
 }
 
-/* The one place that knows how each request ended: also what runs out of room is seen here, with and without -o events. */
+/* The one place that knows how each request ended: also what runs out of room is seen here, with and without -o events.
+ * Nothing is put together for what nobody is told of; so the arguments, which may be looked at twice, do nothing. */
 #define events_note(fs, ...) do {								\
-	const struct event_note note_ = { __VA_ARGS__ };					\
+	if (events_on(fs) || is_shortage(((const struct event_note){ __VA_ARGS__ }).result)) {	\
+		const struct event_note note_ = { __VA_ARGS__ };				\
 												\
-	if (events_on(fs))									\
-		events_note_always(fs, &note_);							\
-	if (is_shortage(note_.result))								\
-		shortage_note(fs, &note_);							\
+		if (events_on(fs))								\
+			events_note_always(fs, &note_);						\
+		if (is_shortage(note_.result))							\
+			shortage_note(fs, &note_);						\
+	}											\
 } while (0)
 
 /* An entry of the audit log, whether or not the log takes it. The _locked rules of trail.h. */
