@@ -12,45 +12,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
-#define MAGIC "wormfs events 1"		/* 16 bytes with its NUL */
-#define HEADER_BYTES 16384
-#define SEGMENTS_MAX 256
-#define SEGMENT_BYTES_MIN 65536		/* more than any record */
+#include "lockstore/events/event_ring_private.h"
+
 #define BATCH_BYTES 262144
 #define BOOT_ID_CHARS 36
-#define LOCK_TRIES 200
-#define LOCK_WAIT_US 10000
-
-struct mark {
-	_Atomic uint64_t pos, seq, msn;
-};
-
-struct segment {
-	_Atomic uint64_t index;	/* position / segment_bytes of its first record, stored last */
-	struct mark first;
-};
-
-struct header {
-	char magic[16];
-	uint64_t data_bytes;
-	uint32_t nsegments;
-	_Atomic uint32_t session;
-	char boot_id[40];
-	_Atomic uint32_t clean;		/* closed, and synced */
-	_Alignas(64) _Atomic uint64_t noted;
-	_Alignas(64) _Atomic uint64_t dropped;
-	_Alignas(64) _Atomic uint64_t state;	/* bit 0: which head, bit 1: which tail; above: counts changes */
-	struct mark head[2], tail[2];
-	_Alignas(64) struct event_consumer consumer[EVENT_RING_CONSUMERS];
-	struct segment segment[SEGMENTS_MAX];
-};
-_Static_assert(sizeof(struct header) <= HEADER_BYTES, "the header has its place");
 
 struct record {
 	uint32_t size;		/* with this header, a multiple of 8 */
@@ -61,23 +30,6 @@ struct record {
 	char body[];
 };
 #define RECORD_BYTES_MAX (sizeof(struct record) + EVENT_BYTES_MAX)
-
-struct plain_mark {
-	uint64_t pos, seq, msn;
-};
-
-struct event_ring {
-	int fd;
-	bool writable;
-	struct header *header;
-	uint64_t data_bytes, segment_bytes;	/* constant */
-	/* the writer's */
-	struct plain_mark head, tail;		/* tail: of what was flushed */
-	struct plain_mark end;			/* of the batch */
-	uint64_t last_segment;			/* where the last record of the batch begins, UINT64_MAX: none yet */
-	char *batch;
-	size_t batch_len;
-};
 
 /* Finds torn and stale bytes, not an attacker. */
 static uint32_t check_of(const struct record *rec)
@@ -119,13 +71,6 @@ static void numbers_after(const struct record *rec, uint64_t *ret_seq, uint64_t 
 }
 
 /* ---- marks ---- */
-
-static void store_mark(struct mark *mark, const struct plain_mark *value)
-{
-	atomic_store_explicit(&mark->pos, value->pos, memory_order_relaxed);
-	atomic_store_explicit(&mark->seq, value->seq, memory_order_relaxed);
-	atomic_store_explicit(&mark->msn, value->msn, memory_order_relaxed);
-}
 
 static struct plain_mark load_mark(const struct mark *mark)
 {
@@ -169,7 +114,7 @@ static int read_at(struct event_ring *ring, uint64_t pos, void *buf, size_t len)
 	while (len > 0) {
 		uint64_t offset = pos % ring->data_bytes;
 		size_t part = len < ring->data_bytes - offset ? len : ring->data_bytes - offset;
-		ssize_t n = pread(ring->fd, buf, part, HEADER_BYTES + offset);
+		ssize_t n = pread(ring->fd, buf, part, EVENT_RING_HEADER_BYTES + offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -187,7 +132,7 @@ static int write_at(struct event_ring *ring, uint64_t pos, const void *buf, size
 	while (len > 0) {
 		uint64_t offset = pos % ring->data_bytes;
 		size_t part = len < ring->data_bytes - offset ? len : ring->data_bytes - offset;
-		ssize_t n = pwrite(ring->fd, buf, part, HEADER_BYTES + offset);
+		ssize_t n = pwrite(ring->fd, buf, part, EVENT_RING_HEADER_BYTES + offset);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -229,147 +174,6 @@ static void get_boot_id(char ret_id[40])
 	if (read(fd, ret_id, BOOT_ID_CHARS) < 0)
 		ret_id[0] = '\0';
 	close(fd);
-}
-
-static uint64_t rounded_segment(uint64_t bytes)
-{
-	uint64_t segment = (bytes / SEGMENTS_MAX + 4095) & ~4095ULL;
-
-	return segment < SEGMENT_BYTES_MIN ? SEGMENT_BYTES_MIN : segment;
-}
-
-/* Numbers go on where `old` ended. */
-static void fill_header(struct header *h, uint64_t bytes, const struct header *old, const struct plain_mark *start)
-{
-	uint64_t segment = rounded_segment(bytes);
-
-	memcpy(h->magic, MAGIC, sizeof(h->magic));
-	h->nsegments = bytes / segment;
-	h->data_bytes = h->nsegments * segment;
-	atomic_store(&h->clean, 1);
-	for (int i = 0; i < 2; i++) {
-		store_mark(&h->head[i], start);
-		store_mark(&h->tail[i], start);
-	}
-	for (int i = 0; i < SEGMENTS_MAX; i++)
-		atomic_store(&h->segment[i].index, UINT64_MAX);
-	atomic_store(&h->noted, start->seq - 1);
-	if (!old)
-		return;
-	atomic_store(&h->dropped, atomic_load(&old->dropped));
-	atomic_store(&h->noted, atomic_load(&old->noted));
-	atomic_store(&h->clean, atomic_load(&old->clean));
-	atomic_store(&h->session, atomic_load(&old->session));
-	memcpy(h->boot_id, old->boot_id, sizeof(h->boot_id));
-	memcpy((void *)h->consumer, (const void *)old->consumer, sizeof(h->consumer));
-}
-
-/* Whole under another name first. */
-static int create_file(const char *path, uint64_t bytes, const struct header *old, const struct plain_mark *start)
-{
-	struct header *h = aligned_alloc(64, HEADER_BYTES);
-	char temporary[4096];
-	int fd = -1, r;
-
-	if (!h)
-		return -ENOMEM;
-	memset((void *)h, 0, HEADER_BYTES);
-	if (snprintf(temporary, sizeof(temporary), "%s.new", path) >= (int)sizeof(temporary)) {
-		r = -ENAMETOOLONG;
-		goto out;
-	}
-	fd = open(temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0) {
-		r = -errno;
-		goto out;
-	}
-	fill_header(h, bytes, old, start);
-	/* Else a full disk would show only when the first round is written; where that cannot be asked for, it does. */
-	r = fallocate(fd, 0, 0, HEADER_BYTES + h->data_bytes) < 0 && errno != EOPNOTSUPP ? -errno : 0;
-	if (r == 0 && ftruncate(fd, HEADER_BYTES + h->data_bytes) < 0)
-		r = -errno;
-	if (r == 0 && pwrite(fd, h, HEADER_BYTES, 0) != HEADER_BYTES)
-		r = -EIO;
-	if (r == 0 && (fsync(fd) < 0 || rename(temporary, path) < 0))
-		r = -errno;
-	if (r < 0)
-		unlink(temporary);
-out:
-	if (fd >= 0)
-		close(fd);
-	free(h);
-	return r;
-}
-
-static int map_file(const char *path, bool writable, struct event_ring **ret_ring)
-{
-	struct event_ring *ring = calloc(1, sizeof(*ring));
-	struct stat st;
-	int r;
-
-	if (!ring)
-		return -ENOMEM;
-	ring->writable = writable;
-	ring->last_segment = UINT64_MAX;
-	ring->fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW);
-	if (ring->fd < 0 || fstat(ring->fd, &st) < 0) {
-		r = -errno;
-		goto fail;
-	}
-	r = -EBADMSG;
-	if (st.st_size < HEADER_BYTES)
-		goto fail;
-	ring->header = mmap(NULL, HEADER_BYTES, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, ring->fd, 0);
-	if (ring->header == MAP_FAILED) {
-		ring->header = NULL;
-		r = -errno;
-		goto fail;
-	}
-	if (memcmp(ring->header->magic, MAGIC, sizeof(MAGIC)) != 0 || ring->header->nsegments == 0 ||
-	    ring->header->nsegments > SEGMENTS_MAX || ring->header->data_bytes / ring->header->nsegments < SEGMENT_BYTES_MIN ||
-	    (uint64_t)st.st_size < HEADER_BYTES + ring->header->data_bytes)
-		goto fail;
-	ring->data_bytes = ring->header->data_bytes;
-	ring->segment_bytes = ring->data_bytes / ring->header->nsegments;
-	*ret_ring = ring;
-	return 0;
-fail:
-	event_ring_close(ring);
-	return r;
-}
-
-int event_ring_open_readonly(const char *path, struct event_ring **ret_ring)
-{
-	return map_file(path, false, ret_ring);
-}
-
-int event_ring_open_shared(const char *path, struct event_ring **ret_ring)
-{
-	return map_file(path, true, ret_ring);
-}
-
-int event_ring_lock(struct event_ring *ring)
-{
-	struct stat st;
-
-	if (!ring->writable)
-		return -EBADF;
-	for (int tries = 0; flock(ring->fd, LOCK_EX | LOCK_NB) < 0; tries++) {
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return -errno;
-		if (tries == LOCK_TRIES)
-			return -EBUSY;
-		usleep(LOCK_WAIT_US);
-	}
-	if (fstat(ring->fd, &st) == 0 && st.st_nlink > 0)
-		return 0;
-	event_ring_unlock(ring);
-	return -ESTALE;
-}
-
-void event_ring_unlock(struct event_ring *ring)
-{
-	(void)flock(ring->fd, LOCK_UN);	/* the end of the descriptor does it, too */
 }
 
 /* Every record verified and indexed again; tail ends before the first that is not sound. */
@@ -449,7 +253,7 @@ static int make_anew(const char *path, uint64_t bytes, struct event_ring *old)
 	look(old, &head, &tail);
 	start.seq = tail.seq;
 	start.msn = tail.msn;
-	return create_file(path, bytes, old->header, &start);
+	return event_ring_file_create(path, bytes, old->header, &start);
 }
 
 int event_ring_open(const char *path, uint64_t bytes, struct event_ring **ret_ring, struct event_ring_found *ret_found)
@@ -461,12 +265,12 @@ int event_ring_open(const char *path, uint64_t bytes, struct event_ring **ret_ri
 
 	if (bytes < EVENT_RING_BYTES_MIN || bytes > EVENT_RING_BYTES_MAX)
 		return -EINVAL;
-	want = bytes / rounded_segment(bytes) * rounded_segment(bytes);
-	r = map_file(path, true, &ring);
+	want = bytes / event_ring_file_segment(bytes) * event_ring_file_segment(bytes);
+	r = event_ring_file_map(path, true, &ring);
 	if (r == -ENOENT) {
-		r = create_file(path, bytes, NULL, &(struct plain_mark){ .seq = 1, .msn = 1 });
+		r = event_ring_file_create(path, bytes, NULL, &(struct plain_mark){ .seq = 1, .msn = 1 });
 		if (r == 0)
-			r = map_file(path, true, &ring);
+			r = event_ring_file_map(path, true, &ring);
 	} else if (r == 0 && ring->data_bytes != want) {
 		found.resized = true;
 		r = event_ring_lock(ring);	/* the places of consumers go along */
@@ -474,7 +278,7 @@ int event_ring_open(const char *path, uint64_t bytes, struct event_ring **ret_ri
 			r = make_anew(path, bytes, ring);
 		event_ring_close(ring);
 		if (r == 0)
-			r = map_file(path, true, &ring);
+			r = event_ring_file_map(path, true, &ring);
 	}
 	if (r < 0)
 		return r;
@@ -499,7 +303,7 @@ void event_ring_close(struct event_ring *ring)
 		free(ring->batch);
 	}
 	if (ring->header)
-		munmap(ring->header, HEADER_BYTES);
+		munmap(ring->header, EVENT_RING_HEADER_BYTES);
 	if (ring->fd >= 0)
 		close(ring->fd);
 	free(ring);
