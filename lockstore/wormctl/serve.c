@@ -1,75 +1,26 @@
 /* serve: a page, and metrics for Prometheus, that show a share as it is. */
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lockstore/wormctl/lookout.h"
 #include "lockstore/wormctl/one_share.h"
 #include "lockstore/wormctl/output.h"
 #include "lockstore/wormctl/serve_door.h"
+#include "lockstore/wormctl/service.h"
 #include "lockstore/wormctl/wormctl.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:0"
-#define TOKEN_BYTES 32
 
 struct serve {
 	struct wormctl *ctl;
 	const char *listen, *token_file, *host;
 	bool allow_remote;
-	char token[DOOR_TOKEN_MAX + 2];
+	char token[SERVICE_TOKEN_ROOM];
 };
 
-/* ---- the token ---- */
-
-static int make_token(struct serve *s, struct failure *f)
-{
-	unsigned char bytes[TOKEN_BYTES];
-
-	if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
-		return fail(f, -EIO, "cannot make a token: %s", strerror(errno));
-	for (unsigned i = 0; i < TOKEN_BYTES; i++)
-		snprintf(s->token + 2 * (size_t)i, 3, "%02x", bytes[i]);
-	return 0;
-}
-
-static int read_token(struct serve *s, struct failure *f)
-{
-	int fd = open(s->token_file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-	struct stat st;
-	ssize_t n;
-
-	if (fd < 0)
-		return fail(f, -errno, "cannot read the token in %s: %s", quoted(s->token_file), strerror(errno));
-	n = fstat(fd, &st) < 0 ? -1 : read(fd, s->token, sizeof(s->token) - 1);
-	close(fd);
-	if (n < 0)
-		return fail(f, -errno, "cannot read the token in %s: %s", quoted(s->token_file), strerror(errno));
-	if (S_ISREG(st.st_mode) && (st.st_mode & 077))
-		return fail(f, -EPERM, "others may read the token in %s: chmod 600 it", quoted(s->token_file));
-	s->token[n] = '\0';
-	s->token[strcspn(s->token, "\r\n")] = '\0';
-	if (!door_token_is_fine(s->token))
-		return fail(f, -EINVAL, "the first line of %s is no token: %d to %d letters, digits and -._~+/=", quoted(s->token_file),
-			    DOOR_TOKEN_MIN, DOOR_TOKEN_MAX);
-	return 0;
-}
-
 /* ---- serving ---- */
-
-static int fail_listen(const struct serve *s, int r, struct failure *f)
-{
-	if (r == -EPERM)
-		return fail(f, r, "--listen %s: others could reach it; give an address of this machine's own (127.0.0.1:PORT), or "
-			    "--allow-remote", quoted(s->listen));
-	if (r == -EINVAL)
-		return fail(f, r, "--listen %s: write ADDRESS:PORT, [::1]:PORT or unix:PATH", quoted(s->listen));
-	return fail(f, r, "cannot listen on %s: %s", quoted(s->listen), strerror(-r));
-}
 
 /* After '#': no browser sends it, and nothing on the way writes it down. A token from a file is not said again. */
 static int print_where(const struct serve *s, const char *address)
@@ -91,25 +42,19 @@ static int serve_until_signal(struct serve *s, struct share *share, struct failu
 	struct lookout *lookout = NULL;
 	struct door *door = NULL;
 	sigset_t ends;
-	int r, got;
+	int r;
 
-	/* In every thread that follows; and a client that hangs up is none of our business. */
-	sigemptyset(&ends);
-	sigaddset(&ends, SIGINT);
-	sigaddset(&ends, SIGTERM);
-	sigaddset(&ends, SIGHUP);
-	pthread_sigmask(SIG_BLOCK, &ends, NULL);
-	signal(SIGPIPE, SIG_IGN);
+	service_begin(&ends);
 	r = lookout_open(share->dir, share->state_dir, &lookout);
 	if (r < 0)
 		return fail(f, r, "cannot begin: %s", strerror(-r));
 	r = door_open(lookout, s->listen, s->allow_remote, s->token, s->host, &door);
 	if (r < 0)
-		r = fail_listen(s, r, f);
+		r = service_fail_listen(s->listen, r, f);
 	else if (print_where(s, door_address(door)) < 0 || fflush(stdout) != 0)
 		r = fail(f, -EPIPE, "cannot say where it is: standard output is closed");
 	else
-		(void)sigwait(&ends, &got);	/* fails for a bad set only */
+		service_wait(&ends);
 	door_close(door);
 	if (lookout_close(lookout) < 0)
 		_exit(r < 0 ? EXIT_COULD_NOT : EXIT_YES);	/* a daemon that hangs has one of our threads; all is said and flushed */
@@ -159,7 +104,7 @@ static int run_serve(struct wormctl *ctl, int argc, char **argv)
 	}
 	if (argc - optind > 1)
 		return wrong_usage(&command_serve, "one SHARE at a time");
-	r = s.token_file ? read_token(&s, &f) : make_token(&s, &f);
+	r = service_token(s.token_file, s.token, &f);
 	if (r == 0) {
 		r = one_share_find(&one, ctl, optind < argc ? argv[optind] : NULL, &f);
 		if (r == 0)

@@ -3,13 +3,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <openssl/crypto.h>
-#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "lockstore/wormctl/serve_page.h"
+#include "lockstore/wormctl/service.h"
 #include "mockarchive/http_server.h"
 
 #define POLICY "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; " \
@@ -18,17 +17,9 @@
 struct door {
 	struct lookout *lookout;
 	struct http_server *server;
-	unsigned char token[SHA256_DIGEST_LENGTH];	/* its hash: all are of one length, and it is nowhere else */
+	struct service_key key;
 	char *host;
 };
-
-bool door_token_is_fine(const char *token)
-{
-	size_t len = strlen(token);
-
-	return len >= DOOR_TOKEN_MIN && len <= DOOR_TOKEN_MAX &&
-	       strspn(token, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/=") == len;
-}
 
 /* ---- who ---- */
 
@@ -55,18 +46,6 @@ static bool host_is_ours(const struct door *d, const char *header)
 	if (colon)
 		*colon = '\0';
 	return inet_pton(AF_INET, name, &v4) == 1 || strcasecmp(name, "localhost") == 0 || (d->host && strcasecmp(name, d->host) == 0);
-}
-
-static bool token_is_right(const struct door *d, const char *header)
-{
-	unsigned char hash[SHA256_DIGEST_LENGTH];
-
-	if (!header || strncasecmp(header, "Bearer ", 7) != 0)
-		return false;
-	header += 7;
-	header += strspn(header, " ");
-	SHA256((const unsigned char *)header, strlen(header), hash);
-	return CRYPTO_memcmp(hash, d->token, sizeof(hash)) == 0;
 }
 
 /* ---- what ---- */
@@ -168,7 +147,7 @@ static void handle(void *owner, struct http_request *req)
 		;
 	if (i == sizeof(paths) / sizeof(paths[0])) {
 		reply_text(req, 404, "there is /, /api/state, /api/events and /metrics\n");
-	} else if (!paths[i].open && !token_is_right(d, http_request_header(req, "Authorization"))) {
+	} else if (!paths[i].open && !service_key_fits_bearer(&d->key, http_request_header(req, "Authorization"))) {
 		http_request_add_header(req, "WWW-Authenticate", "Bearer realm=\"wormctl serve\"");
 		reply_text(req, 401, "send the token that wormctl serve printed: Authorization: Bearer TOKEN\n");
 	} else {
@@ -189,7 +168,7 @@ int door_open(struct lookout *lookout, const char *listen, bool allow_remote, co
 	if (!d)
 		return -ENOMEM;
 	d->lookout = lookout;
-	SHA256((const unsigned char *)token, strlen(token), d->token);
+	service_key_of(token, &d->key);
 	d->host = host ? strdup(host) : NULL;
 	r = host && !d->host ? -ENOMEM : http_server_open(&options, &d->server);
 	if (r < 0) {

@@ -14,8 +14,6 @@
 #define DOOR_IDLE_S 30
 #define DOOR_HEAD_BYTES 8192
 #define DOOR_BODY_BYTES 1024
-#define DOOR_TOKEN_MIN 16		/* characters */
-#define DOOR_TOKEN_MAX 512
 
 struct door;
 
@@ -24,8 +22,5 @@ int door_open(struct lookout *lookout, const char *listen, bool allow_remote, co
 void door_close(struct door *door);
 /* "127.0.0.1:40213", "unix:/run/x" */
 const char *door_address(const struct door *door);
-
-/* Characters that a token may have (RFC 6750), and how many. */
-bool door_token_is_fine(const char *token);
 
 #endif

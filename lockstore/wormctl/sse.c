@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fnmatch.h>
 #include <inttypes.h>
-#include <openssl/crypto.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "lockstore/events/event_json.h"
+#include "lockstore/wormctl/service.h"
 #include "lockstore/wormctl/sse_qumulo.h"
 #include "mockarchive/http_url.h"
 
@@ -40,7 +40,7 @@ struct sse_client {
 
 struct sse {
 	char *ring_path;
-	const char *token;
+	struct service_key key;
 	pthread_t thread;
 	pthread_mutex_t lock;		/* what follows */
 	struct event_ring *ring;
@@ -247,11 +247,6 @@ static void reply_text(struct http_request *req, unsigned status, const char *te
 	http_reply(req, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
-static bool is_token(const struct sse *sse, const char *text)
-{
-	return strlen(text) == strlen(sse->token) && CRYPTO_memcmp(text, sse->token, strlen(sse->token)) == 0;
-}
-
 static bool may_ask(const struct sse *sse, struct http_request *req)
 {
 	const char *header = http_request_header(req, "Authorization");
@@ -259,10 +254,10 @@ static bool may_ask(const struct sse *sse, struct http_request *req)
 	bool good;
 
 	if (header)
-		return strncasecmp(header, "Bearer ", 7) == 0 && is_token(sse, header + 7);
+		return service_key_fits_bearer(&sse->key, header);
 	if (http_query_get(http_request_query(req), "access_token", &given) < 0)
 		return false;
-	good = is_token(sse, given);
+	good = service_key_fits(&sse->key, given);
 	free(given);
 	return good;
 }
@@ -485,7 +480,7 @@ int sse_open(const char *ring_path, const char *token, struct sse **ret_sse)
 	if (!sse)
 		return -ENOMEM;
 	pthread_mutex_init(&sse->lock, NULL);
-	sse->token = token;
+	service_key_of(token, &sse->key);
 	sse->ring_path = strdup(ring_path);
 	r = sse->ring_path ? event_ring_open_readonly(ring_path, &sse->ring) : -ENOMEM;
 	if (r == 0)

@@ -15,12 +15,10 @@
 #define SSE_CLIENTS_MAX 64
 #define SSE_BUFFER_BYTES (1 << 20)	/* what a client is sent ahead of its reading */
 #define SSE_KEEPALIVE_MS 5000
-#define SSE_TOKEN_MIN 16
-#define SSE_TOKEN_MAX 512
 
 struct sse;
 
-/* token outlives it. -ENOENT etc. of event_ring_open_readonly(). */
+/* -ENOENT etc. of event_ring_open_readonly(). */
 int sse_open(const char *ring_path, const char *token, struct sse **ret_sse);
 /* The server is closed before. */
 void sse_close(struct sse *sse);
