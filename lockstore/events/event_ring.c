@@ -535,6 +535,33 @@ ssize_t event_ring_record(const void *buf, size_t len, struct event *ret)
 	return rec->size;
 }
 
+ssize_t event_ring_next(const void *buf, size_t len, size_t *at, struct event *ret, uint64_t *newer)
+{
+	while (*at < len) {
+		const struct record *rec = (const struct record *)((const char *)buf + *at);
+		ssize_t n = event_ring_record(rec, len - *at, ret);
+
+		if (n < 0 && n != -EPROTO)
+			return n;
+		*at += rec->size;
+		if (n > 0)
+			return n;
+		++*newer;
+	}
+	return 0;
+}
+
+void event_ring_overwritten(const struct event_ring *ring, uint64_t first, uint64_t lost, struct event *ret)
+{
+	static const char why[] = "overwritten";
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	*ret = (struct event){ .type = EVENT_GAP, .has = EVENT_HAS_LOST | EVENT_HAS_DETAIL, .lost = lost, .seq = first,
+			       .time_ns = now.tv_sec * 1000000000LL + now.tv_nsec, .detail = event_text(why, sizeof(why) - 1),
+			       .session = event_ring_session(ring) };
+}
+
 /* The last indexed mark at or before the number. */
 static struct plain_mark mark_before(struct event_ring *ring, uint64_t n, bool by_msn, const struct plain_mark *head,
 				     const struct plain_mark *tail)

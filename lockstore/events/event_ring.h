@@ -101,5 +101,10 @@ int event_ring_seek_msn(struct event_ring *ring, uint64_t msn, struct event_curs
 ssize_t event_ring_read(struct event_ring *ring, struct event_cursor *cursor, void *buf, size_t size, uint64_t *ret_overwritten);
 /* The records of such a buffer, one after the other. Returns the bytes of the record at `buf`. -EPROTO: a newer event. */
 ssize_t event_ring_record(const void *buf, size_t len, struct event *ret);
+/* All of them: the record at *at, which goes on to the next. Returns its bytes; 0: there are no more; -EBADMSG. Newer events are passed
+ * over, and counted in *newer. */
+ssize_t event_ring_next(const void *buf, size_t len, size_t *at, struct event *ret, uint64_t *newer);
+/* What a reader is told who came too late: `lost` events from `first` on were overwritten. */
+void event_ring_overwritten(const struct event_ring *ring, uint64_t first, uint64_t lost, struct event *ret);
 
 #endif

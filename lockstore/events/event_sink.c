@@ -267,7 +267,7 @@ static int pump(struct event_sink *sink)
 	int r = 0;
 
 	while (r == 0 && atomic_load_explicit(&sink->stopping, memory_order_relaxed) < 2 && current(sink, &ev, &size)) {
-		if (size < 0) {		/* of a newer version: there is no way to say how long it is */
+		if (size < 0) {		/* of a newer version, which wrote the rest of it, too */
 			sink->done = sink->len;
 			continue;
 		}

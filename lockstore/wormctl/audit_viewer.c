@@ -251,25 +251,13 @@ static int show_event(struct audit_viewer *v, const struct event *ev, struct tex
 
 static int show_records(struct audit_viewer *v, const char *buf, size_t len, struct texts *t)
 {
+	struct event ev;
+	size_t at = 0;
+	ssize_t n;
 	int r = 0;
 
-	for (size_t done = 0; done < len && r == 0;) {
-		struct event ev;
-		ssize_t n = event_ring_record(buf + done, len - done, &ev);
-
-		if (n == -EPROTO) {	/* of a newer version: its length is in its first bytes all the same */
-			uint32_t size;
-
-			memcpy(&size, buf + done, sizeof(size));
-			v->left_out++;
-			done += size;
-			continue;
-		}
-		if (n < 0)
-			return (int)n;
-		done += n;
-		r = show_event(v, &ev, t);
-	}
+	while (r == 0 && (n = event_ring_next(buf, len, &at, &ev, &v->left_out)) != 0)
+		r = n < 0 ? (int)n : show_event(v, &ev, t);
 	return r;
 }
 

@@ -177,13 +177,9 @@ static void print_event(struct events_query *q, const struct event *ev)
 /* What was overwritten before we got there, as the ring would say it. */
 static void print_overwritten(struct events_query *q, uint64_t first, uint64_t lost)
 {
-	static const char why[] = "overwritten";
-	struct event ev = { .type = EVENT_GAP, .has = EVENT_HAS_LOST | EVENT_HAS_DETAIL, .lost = lost, .seq = first,
-			    .detail = event_text(why, sizeof(why) - 1), .session = event_ring_session(q->ring) };
-	struct timespec now;
+	struct event ev;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	ev.time_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
+	event_ring_overwritten(q->ring, first, lost, &ev);
 	q->missing += lost;
 	print_event(q, &ev);
 }
@@ -197,21 +193,10 @@ static bool is_over(const struct events_query *q, uint64_t seq)
 
 static void print_batch(struct events_query *q, const char *buf, ssize_t len)
 {
-	for (ssize_t done = 0; done < len;) {
-		struct event ev;
-		ssize_t n = event_ring_record(buf + done, len - done, &ev);
+	struct event ev;
+	size_t at = 0;
 
-		if (n == -EPROTO) {	/* of a newer version: its length is in its first bytes all the same */
-			uint32_t size;
-
-			memcpy(&size, buf + done, sizeof(size));
-			q->missing++;
-			done += size;
-			continue;
-		}
-		if (n < 0)
-			return;
-		done += n;
+	while (event_ring_next(buf, len, &at, &ev, &q->missing) > 0) {
 		if (is_over(q, ev.seq))
 			return;
 		if (!matches(q, &ev))

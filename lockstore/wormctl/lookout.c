@@ -115,27 +115,17 @@ static void keep_locked(struct lookout *l, uint64_t seq, const void *record, siz
 
 static void take_batch_locked(struct lookout *l, const char *buf, size_t len)
 {
-	for (size_t done = 0; done < len;) {
-		struct event ev;
-		ssize_t n = event_ring_record(buf + done, len - done, &ev);
+	struct event ev;
+	size_t at = 0;
+	ssize_t n;
 
-		if (n == -EPROTO) {	/* of a newer version: its length is in its first bytes all the same */
-			uint32_t size;
-
-			memcpy(&size, buf + done, sizeof(size));
-			l->missed++;
-			done += size;
-			continue;
-		}
-		if (n < 0)
-			return;
+	while ((n = event_ring_next(buf, len, &at, &ev, &l->missed)) > 0) {
 		if (ev.flags & EVENT_REFUSED)
 			note_refused_locked(l, ev.time_ns, 1);
 		if (ev.type == EVENT_GAP)
 			l->missed += ev.lost;
 		l->next_seq = ev.seq + (ev.type == EVENT_GAP ? ev.lost : 1);
-		keep_locked(l, ev.seq, buf + done, n);
-		done += n;
+		keep_locked(l, ev.seq, buf + at - n, n);
 	}
 }
 

@@ -126,13 +126,9 @@ static int push_event(struct sse *sse, struct sse_client *c, const struct event 
 
 static int push_overwritten(struct sse *sse, struct sse_client *c, uint64_t first, uint64_t lost)
 {
-	static const char why[] = "overwritten";
-	struct event ev = { .type = EVENT_GAP, .has = EVENT_HAS_LOST | EVENT_HAS_DETAIL, .lost = lost, .seq = first,
-			    .detail = event_text(why, sizeof(why) - 1), .session = event_ring_session(sse->ring) };
-	struct timespec now;
+	struct event ev;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	ev.time_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
+	event_ring_overwritten(sse->ring, first, lost, &ev);
 	return push_event(sse, c, &ev);
 }
 
