@@ -235,6 +235,7 @@ def test_T30_an_expired_file_may_be_deleted_so_too_and_an_unlocked_one_not(mount
     share = mount('retention=1d,privdel=on', clocked=True)
     share.lock('a')
     write_file(share.at('open.part'))
+    share.settle()
     assert errno(delete(share, 'open.part')) == 'EINVAL'
     share.now(2 * DAY)
     assert errno(delete(share, 'a')) == 'OK'
