@@ -1,4 +1,4 @@
-/* The command line. Every option is in one table (options.c) that --help prints, too. */
+/* The command line. Every option is in one table (option_table.c) that --help prints, too. */
 #ifndef WORMFS_OPTIONS_H
 #define WORMFS_OPTIONS_H
 

@@ -158,7 +158,7 @@ int push_open(struct wormfs *fs)
 	}
 	r = push_undated_parse(opt->push_undated ? opt->push_undated : "fail", &push->undated);
 	if (r < 0)
-		return r;	/* options.c has looked */
+		return r;	/* option_table.c has looked */
 	if (opt->push_ca) {
 		r = absolute_path(opt->push_ca, &push->ca_file);
 		if (r == 0 && access(push->ca_file, R_OK) < 0)
