@@ -191,8 +191,9 @@ class Share:
         try:
             code = proc.wait(DEADLINE_S * 2)
         except subprocess.TimeoutExpired:
+            where = stacks(proc.pid)
             self.kill9()
-            pytest.fail('the daemon did not end after %s; its log:\n%s' % (after, self.log_text()))
+            pytest.fail('the daemon did not end after %s; its log:\n%s\n%s' % (after, self.log_text(), where))
         self.proc = None
         Share.live.discard(self)
         if code != 0:
@@ -423,6 +424,16 @@ class Control:
         return line
 
 
+def stacks(pid):
+    """Where each thread of it is in the kernel, with its name."""
+    said = ''
+    for task in sorted(os.listdir('/proc/%d/task' % pid)):
+        with contextlib.suppress(OSError), open('/proc/%d/task/%s/comm' % (pid, task)) as comm, \
+                open('/proc/%d/task/%s/stack' % (pid, task)) as stack:
+            said += 'thread %s of %d, %s:\n%s' % (task, pid, comm.read().strip(), stack.read())
+    return said
+
+
 class Watchdog:
     """Kills the daemons of a test that hangs, so that its calls return and it fails."""
     def __init__(self, name, seconds):
@@ -437,9 +448,7 @@ class Watchdog:
         for share in list(Share.live):
             if share.proc is None:
                 continue
-            for task in sorted(os.listdir('/proc/%d/task' % share.proc.pid)):
-                with contextlib.suppress(OSError), open('/proc/%d/task/%s/stack' % (share.proc.pid, task)) as f:
-                    sys.stderr.write('thread %s of %d:\n%s' % (task, share.proc.pid, f.read()))
+            sys.stderr.write(stacks(share.proc.pid))
             share.proc.kill()
             with contextlib.suppress(OSError):
                 abort_connection(share.mnt)

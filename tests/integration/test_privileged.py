@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from harness import (ALICE, BOB, DAY, WORMCTL, Refused, as_user, encode_path, errno_of, open_errno, opened, read_file, run, wait_for,
+from harness import (ALICE, BOB, DAY, WORMCTL, Refused, as_user, encode_path, errno_of, is_traced, open_errno, opened, read_file, run, wait_for,
                      write_file)
 
 REASON = 'ticket 7'
@@ -303,7 +303,7 @@ def test_a_crash_between_any_two_steps_leaves_the_file_locked_or_gone(mount):
             tracer = subprocess.Popen(['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=' + call, '-e',
                                        'inject=%s:signal=KILL:when=%d' % (call, when), '-p', str(share.proc.pid)],
                                       stderr=subprocess.DEVNULL)
-            wait_for('strace', lambda: 'TracerPid:\t0' not in open('/proc/%d/status' % share.proc.pid).read())
+            wait_for('strace', lambda: is_traced(share.proc.pid))
             try:
                 delete(share, name)
             except (OSError, ValueError):
