@@ -159,3 +159,42 @@ def test_writers_may_go_over_the_size_and_what_is_on_tape_goes_afterwards(archiv
     a.ask('pin', 'kept', pin=0)
     a.settle()
     assert a.is_now('kept') == 'released' and a.is_now('f') == 'dual'
+
+
+@pytest.mark.parametrize('written', [False, True])
+def test_who_opens_a_file_that_was_about_to_go_takes_it_out_of_what_makes_room(archive, written):
+    a = archive(release__when='pressure', cache__size=str(SIZE))
+    a.put('f', b'f' * 100 * KB)
+    a.settle()
+    a.ask('release', 'f')
+    rule = a.fault({'phase': 'evict', 'path': 'f'}, evict=True, delay=3600)
+    a.ask('recall', 'f')
+    a.advance(60)
+    assert a.is_now('f') == 'dual'				# and goes in an hour, whatever pins it
+    a.api('DELETE', '/v1/faults/' + rule)
+    with opened(a.at('f'), os.O_WRONLY) as fd:
+        if written:
+            os.pwrite(fd, b'g', 0)
+    a.advance(60)
+    assert a.is_now('f') == 'dual'
+    # It does not go any more, so who wants its room has to see to it.
+    p = writer(a, 'g', 200 * KB)
+    out = p.communicate(timeout=20)
+    assert (p.returncode, out[0].strip()) == (0, b'200000'), out
+    assert a.is_now('f') == 'released'
+
+
+def test_who_opens_a_file_that_was_about_to_go_may_pin_it(archive):
+    a = archive(release__when='pressure', cache__size=str(SIZE))
+    a.put('f', b'f' * 100 * KB)
+    a.settle()
+    a.ask('release', 'f')
+    rule = a.fault({'phase': 'evict', 'path': 'f'}, evict=True, delay=3600)
+    a.ask('recall', 'f')
+    a.advance(60)
+    a.api('DELETE', '/v1/faults/' + rule)
+    with opened(a.at('f'), os.O_WRONLY):
+        pass
+    a.ask('pin', 'f', pin=2 * 3600)
+    a.advance(3600)
+    assert a.is_now('f') == 'dual'
