@@ -1,9 +1,12 @@
 """Events in the system's log: datagrams as syslog(3) and sd_journal_send(3) write them, to a socket of the test's own."""
+import contextlib
+import itertools
 import json
 import os
 import re
 import socket
 import struct
+import threading
 
 import pytest
 
@@ -46,6 +49,31 @@ def test_syslog_gets_each_event_with_facility_and_severity(mount, tmp_path):
     assert [e['Seq'] for _, e in got] == list(range(1, len(got) + 1))
     assert {p for p, e in got if 'Error' not in e['Event']} == {19 << 3 | 6}
     assert got[-1][0] == 19 << 3 | 4 and got[-1][1]['Event']['Path'] == '/f\n"ü' and got[-1][1]['Event']['Error'] == 'EPERM'
+    log.close()
+
+
+def make_directories(share):
+    with contextlib.suppress(OSError):		# until the daemon is killed
+        for n in itertools.count():
+            os.mkdir(share.at(str(n)))
+
+
+def test_what_is_missing_and_what_was_forged_is_an_error(mount, tmp_path):
+    log = Log(str(tmp_path / 'log'))
+    share = mount('retention=1y', start=False)
+    share.start('retention=1y,events=syslog:local3@%s' % log.path)
+    share.lock('f')
+    share.must('sync')
+    maker = threading.Thread(target=make_directories, args=(share,))
+    maker.start()
+    log.take(lambda d: b'"/50"' in d)
+    share.kill9()		# some are in memory: they wait 50 ms for company
+    maker.join()
+    write_file(share.below('f'), b'forged', flags=os.O_APPEND)
+    share.start()
+    share.explain('f')
+    got = [parse(d) for d in log.take(lambda d: b'"Tamper"' in d)]
+    assert [(p, e['Event']['Type']) for p, e in got if p & 7 < 4] == [(19 << 3 | 3, 'Gap'), (19 << 3 | 3, 'Tamper')]
     log.close()
 
 
