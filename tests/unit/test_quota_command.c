@@ -95,5 +95,6 @@ int main(void)
 		cmocka_unit_test(all_are_killed_at_the_end),
 	};
 
+	alarm(60);	/* a child that nobody kills would be waited for for ever */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
