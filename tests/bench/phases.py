@@ -90,11 +90,12 @@ def audit_steps(n):
     """What the audit log has lines of (create: and lock; refuse), and what it has none of."""
     names = ["create", "read-warm", "create-part", "rename", "unlink"]
     steps = []
-    for v in ("1", "4"):
+    for v in ("1p", "4"):
         steps += [s for s in steps_of(n, 1, [v]) if s.name.split("/")[0] in names]
         steps.insert([s.name for s in steps].index(f"read-warm/{v}"),
-                     Step(f"refuse/{v}", "refuse", f"s{v}", ["-n", str(n), "-t", v], [f"create/{v}"],
-                          about="open for writing of a locked file, refused"))
+                     Step(f"refuse/{v}", "refuse", f"s{v}", ["-n", str(n), "-t", str(VARIANTS[v]), "-p", "5"],
+                          [f"create/{v}"], pinned=v == "1p",
+                          about="open for writing of each locked file, refused, five times over"))
     return steps
 
 
