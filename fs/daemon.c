@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -105,26 +106,29 @@ static bool is_our_mount(const char *path)
 	return ours;
 }
 
-/* What a killed daemon left over the directory is in the way of its successor. */
-static int clear_dead_mount(const char *path)
+/* Asked by statfs(2), which always goes to the daemon: attributes the kernel may know. ECONNABORTED: it is about to be dead, its
+ * last descriptors are being closed. */
+static bool is_dead_mount(const char *path)
 {
-	char *full = NULL;
-	const char *at = path;
-	struct stat st;
+	struct statfs st;
 
-	if (stat(path, &st) == 0 || errno != ENOTCONN)
-		return 0;
-	if (*path != '/') {
-		char cwd[PATH_MAX];
+	return statfs(path, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+}
 
-		if (!getcwd(cwd, sizeof(cwd)) || asprintf(&full, "%s/%s", cwd, path) < 0)
-			return 0;
-		at = full;
-	}
-	if (is_our_mount(at) && umount2(at, MNT_DETACH) == 0)
+/* What a killed daemon left over the directory is in the way of its successor. */
+static void clear_dead_mount(const char *path)
+{
+	char cwd[PATH_MAX], *full;
+
+	if (!is_dead_mount(path) || !getcwd(cwd, sizeof(cwd)))
+		return;
+	if (asprintf(&full, "%s%s%s", *path == '/' ? "" : cwd, *path == '/' ? "" : "/", path) < 0)
+		return;
+	for (size_t n = strlen(full); n > 1 && full[n - 1] == '/'; n--)
+		full[n - 1] = '\0';
+	if (is_our_mount(full) && umount2(full, MNT_DETACH) == 0)
 		fprintf(stderr, "%s: info: '%s' was the mount of a daemon that is gone: unmounted\n", log_program, path);
 	free(full);
-	return 0;
 }
 
 static int resolve_directory(const char *given, const char *what, char **ret_path)
@@ -132,9 +136,10 @@ static int resolve_directory(const char *given, const char *what, char **ret_pat
 	char *path;
 	struct stat st;
 
-	(void)clear_dead_mount(given);	/* what it could not clear the next lines complain about */
+	clear_dead_mount(given);	/* what it could not clear the next lines complain about */
 	path = realpath(given, NULL);
-	if (!path && errno == ENOTCONN) {
+	if (is_dead_mount(given)) {
+		free(path);
 		complain("%s '%s' is the mount of a daemon that is gone: run 'umount %s' first", what, given, given);
 		return -ENOTCONN;
 	}

@@ -274,6 +274,21 @@ def test_T37_after_SIGKILL_the_next_daemon_starts_at_once(wormfs):
     wormfs.lock('a')
 
 
+@pytest.mark.parametrize('after', ['', '/'])
+def test_T37_the_dead_mount_of_a_killed_daemon_is_taken_away_by_the_next_one(wormfs, after):
+    wormfs.lock('a')
+    os.stat(wormfs.mnt)		# the kernel knows its attributes for a day, and goes on answering
+    wormfs.kill9(unmount=False)
+    assert fuse_mounted(wormfs.mnt)
+    argv = wormfs.argv(foreground=False)
+    p = run(*[a + after if a in (wormfs.mnt, wormfs.share) else a for a in argv], env=daemon_environment(), check=False)
+    try:
+        assert p.returncode == 0 and 'was the mount of a daemon that is gone: unmounted' in p.err
+        assert read_file(wormfs.at('a')) and open_errno(wormfs.at('a'), os.O_WRONLY) == 'EPERM'
+    finally:
+        run('umount', wormfs.mnt, check=False)
+
+
 # ---- right starts -------------------------------------------------------------------------------
 
 def test_in_the_background_it_has_mounted_when_it_returns_and_ends_with_its_mount(mount):
