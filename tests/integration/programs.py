@@ -27,11 +27,11 @@ def is_traced(pid):
 
 
 @contextlib.contextmanager
-def injected(share, call, what):
-    """Each such system call of the daemon is what strace's inject= says: 'error=EROFS', 'delay_enter=1s'."""
+def injected(share, call, what, path=None):
+    """Each such system call of the daemon (on that file only) is what strace's inject= says: 'error=EROFS', 'delay_enter=1s'."""
     need_program('strace')
     pid = share.proc.pid
-    tracer = subprocess.Popen(['strace', '-f', '-qq', '-p', str(pid), '-e', 'trace=' + call, '-e', 'inject=%s:%s' % (call, what),
+    tracer = subprocess.Popen(['strace', '-f', '-qq', '-p', str(pid), *(['-P', path] if path else []), '-e', 'trace=' + call, '-e', 'inject=%s:%s' % (call, what),
                                '-o', '/dev/null'], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
         def traced():
