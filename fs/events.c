@@ -554,8 +554,10 @@ void events_add_problems(struct wormfs *fs, json_t *list)
 {
 	const struct event_consumer *all;
 	struct event_ring *ring;
+	char text[400], since[RETENTION_TEXT_BYTES];
 	uint64_t dropped;
-	char text[400];
+	int64_t since_s;
+	unsigned slot;
 	int error;
 
 	if (!fs->events)
@@ -573,6 +575,14 @@ void events_add_problems(struct wormfs *fs, json_t *list)
 		json_array_append_new(list, json_string(text));
 	}
 	all = event_ring_consumers(ring);
+	since_s = event_stream_waits_since_s(fs->events->stream, &slot);
+	if (since_s) {
+		retention_format_until(since_s, since);
+		snprintf(text, sizeof(text), "events=strict: whoever changes something waits for '%.*s' since %s: %s", (int)sizeof(all[slot].name),
+			 all[slot].name, since, atomic_load(&all[slot].registered) ?
+			 "let it clear what it has done, or take it out with 'wormctl events consumer deregister'" : "let it read");
+		json_array_append_new(list, json_string(text));
+	}
 	for (int i = 0; i < EVENT_RING_CONSUMERS; i++) {
 		error = atomic_load(&all[i].error);
 		if (!error || !all[i].name[0] || atomic_load(&all[i].session) != event_ring_session(ring))

@@ -19,6 +19,7 @@
 #define RETRY_MS 1000		/* a ring that cannot be written */
 #define SINK_WAIT_MS 20		/* strict: between two looks at the sinks */
 #define SINK_GRACE_MS 1000
+#define WAIT_TOLD_S 1		/* strict: a wait that the log tells of */
 
 struct event_stream {
 	struct event_ring *ring;
@@ -32,6 +33,7 @@ struct event_stream {
 	pthread_t thread;
 	atomic_bool stopping;
 	_Atomic int error;
+	_Atomic int64_t waits_since_s;	/* for a consumer; 0: not */
 	_Atomic uint64_t rounds;	/* of the writer: each ended with an empty queue, and all of it in the ring */
 	uint64_t dropped;		/* the writer's: so many have their gap */
 };
@@ -82,6 +84,66 @@ static bool is_ending(struct event_stream *stream)
 	return atomic_load(&stream->stopping) || (stream->give_up && stream->give_up(stream->arg));
 }
 
+static int64_t now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec;
+}
+
+int64_t event_stream_waits_since_s(struct event_stream *stream, unsigned *ret_slot)
+{
+	const struct event_consumer *all = event_ring_consumers(stream->ring);
+	uint64_t slowest = UINT64_MAX;
+
+	*ret_slot = 0;
+	for (unsigned i = 0; i < EVENT_RING_CONSUMERS; i++) {
+		uint64_t seq = atomic_load(&all[i].seq);
+
+		if (!all[i].name[0] || seq >= slowest)
+			continue;
+		if (!atomic_load(&all[i].registered) && atomic_load(&all[i].session) != event_ring_session(stream->ring))
+			continue;	/* a sink of before */
+		slowest = seq;
+		*ret_slot = i;
+	}
+	return slowest == UINT64_MAX ? 0 : atomic_load(&stream->waits_since_s);
+}
+
+static void say_wait(struct event_stream *stream)
+{
+	char text[200];
+	unsigned slot;
+
+	if (event_stream_waits_since_s(stream, &slot) == 0)
+		return;
+	snprintf(text, sizeof(text), "whoever changes something waits for '%.*s' (events=strict)", EVENT_REGISTERED_NAME_MAX,
+		 event_ring_consumers(stream->ring)[slot].name);
+	say(stream, true, text, 0);
+}
+
+/* strict: until what the batch would overwrite is done with. */
+static void wait_for_consumers(struct event_stream *stream)
+{
+	int64_t since_s = 0;
+	bool said = false;
+
+	while (!is_ending(stream) && !event_ring_flush_keeps(stream->ring, slowest_consumer(stream))) {
+		if (since_s == 0)
+			atomic_store(&stream->waits_since_s, since_s = now_s());
+		if (!said && now_s() - since_s > WAIT_TOLD_S) {
+			say_wait(stream);
+			said = true;
+		}
+		usleep(SINK_WAIT_MS * 1000);
+	}
+	if (since_s)
+		atomic_store(&stream->waits_since_s, 0);
+	if (said)
+		say(stream, false, "the consumer that was waited for goes on", 0);
+}
+
 /* The batch into the ring, as often as it takes. False: the daemon ends, and it could not be written. */
 static bool flush(struct event_stream *stream)
 {
@@ -89,8 +151,8 @@ static bool flush(struct event_stream *stream)
 	int r;
 
 	event_ring_stats(stream->ring, &before);
-	while (stream->strict && !is_ending(stream) && !event_ring_flush_keeps(stream->ring, slowest_consumer(stream)))
-		usleep(SINK_WAIT_MS * 1000);
+	if (stream->strict)
+		wait_for_consumers(stream);
 	for (;;) {
 		r = event_ring_flush(stream->ring);
 		if (r == 0)

@@ -37,6 +37,9 @@ void event_stream_put(struct event_stream *stream, const struct event *ev);
 int event_stream_sync(struct event_stream *stream, unsigned timeout_ms);
 
 struct event_ring *event_stream_ring(struct event_stream *stream);
+/* strict: whoever changes something waits for a consumer, since then (CLOCK_REALTIME); its slot is event_ring_consumers()[*ret_slot].
+ * 0: nobody waits. */
+int64_t event_stream_waits_since_s(struct event_stream *stream, unsigned *ret_slot);
 /* errno of the last write to the ring, 0: it can be written. */
 int event_stream_error(struct event_stream *stream);
 

@@ -180,6 +180,12 @@ def test_strict_waits_until_a_registered_consumer_clears(mount):
         return stats()['noted'] == before > 10000
     wait_for('the writer to be held up', stalls, 60)
     assert stats()['oldest'] == 1 and stats()['dropped'] == 0
+
+    def problems():
+        return [l for l in share.ctl('status', '--state-dir', share.state).out.splitlines() if 'events=strict' in l]
+    wait_for('the status to say who is waited for', lambda: len(problems()) == 1 and "waits for 'slow' since 20" in problems()[0]
+             and 'consumer deregister' in problems()[0])
+    wait_for('the log to say so', lambda: "whoever changes something waits for 'slow' (events=strict)" in share.log_text())
     got = 0
     with subprocess.Popen([WORMCTL, 'events', 'tail', '--json', '--from', '1', '--state-dir', share.state], stdout=subprocess.PIPE,
                           env=daemon_environment()) as tail:
@@ -192,6 +198,7 @@ def test_strict_waits_until_a_registered_consumer_clears(mount):
         tail.kill()
     assert os.waitpid(pid, 0)[1] == 0
     assert listed(share)['slow']['dropped'] == 0
+    wait_for('nobody to wait', lambda: problems() == [])
 
 
 def test_a_ring_that_cannot_be_written_is_a_problem_that_the_status_tells(mount):
