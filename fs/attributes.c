@@ -16,6 +16,7 @@
 #include "fs/events.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
+#include "fs/quota_limit.h"
 #include "fs/refusal.h"
 #include "fs/rule.h"
 #include "fs/tier.h"
@@ -206,6 +207,28 @@ static int apply_setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 	return r;
 }
 
+/* With the limits that size and owner count for. */
+static int apply_counted_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct handle *h, int fd,
+				const struct stat *old, const struct stat *attr, int to_set)
+{
+	struct quota_growth growth = { .counted = false };
+	bool gives = fs->limits && to_set & FUSE_SET_ATTR_UID;
+	int r = 0;
+
+	if (gives)
+		r = quota_limit_begin_chown_locked(fs, ino, old, attr->st_uid);
+	if (r < 0)
+		return r;
+	if (to_set & FUSE_SET_ATTR_SIZE)
+		r = quota_limit_grow_locked(fs, ino, old, attr->st_size, &growth);
+	if (r == 0)
+		r = apply_setattr_locked(fs, req, ino, h, fd, old->st_mode, attr, to_set);
+	quota_limit_grown_locked(fs, ino, fd, &growth);
+	if (gives)
+		quota_limit_end_chown_locked(fs, ino, old, attr->st_uid, r == 0);
+	return r;
+}
+
 /* chmod that takes the last write bit away: the commit that SnapLock, Storage Scale and SAM-QFS have. */
 static bool is_commit_chmod(struct wormfs *fs, struct inode *ino, const struct stat *old, const struct stat *attr, int to_set)
 {
@@ -275,7 +298,7 @@ static int setattr_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, 
 		lock_metadata_before_locked(fs, ino, &before);
 	r = lock_adjust_begin_locked(fs, ino, false, &adjustment);
 	if (r == 0)
-		r = apply_setattr_locked(fs, req, ino, h, fd, ret_st->st_mode, attr, to_set);
+		r = apply_counted_locked(fs, req, ino, h, fd, ret_st, attr, to_set);
 	r = lock_adjust_end_locked(fs, ino, &adjustment, r, what_is_set(to_set));
 	if (r == 0 && to_set & FUSE_SET_ATTR_ATIME)
 		r = atime_wish_locked(fs, ino, fd, attr->st_atim);

@@ -20,6 +20,7 @@
 #include "fs/log.h"
 #include "fs/pin.h"
 #include "fs/push.h"
+#include "fs/quota_limit.h"
 #include "fs/rule.h"
 #include "lockstore/staging.h"
 #include "fs/trail.h"
@@ -217,6 +218,7 @@ int lock_seal_with_locked(struct wormfs *fs, struct inode *ino, const struct pol
 	journal_mark_locked(fs->journal, ino->slot, &rec, path);
 	atime_wish_done(fs, fd);
 	atomic_store(&fs->ledger_rows, true);
+	quota_limit_locked(fs, ino, rec.rule, st->st_size, true);
 	if (reason)
 		trail_commit_locked(fs, ino, path, reason, 0);
 out:

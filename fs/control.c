@@ -322,7 +322,7 @@ static const struct control_deed deeds[] = {
 	{ 0 },
 };
 
-static const struct control_deed *const deed_tables[] = { deeds, control_hold_deeds, control_privilege_deeds, control_push_deeds };
+static const struct control_deed *const deed_tables[] = { deeds, control_hold_deeds, control_privilege_deeds, control_push_deeds, control_quota_deeds };
 
 /* NULL: a verb without a deed, which no table of ours has. */
 static control_run run_of(enum control_verb verb)

@@ -35,6 +35,6 @@ int control_send(struct client *client, json_t *json);
 /* Why a privileged request failed, when it is that nobody could have proved it; else NULL. */
 const char *control_audit_refusal(struct wormfs *fs);
 
-extern const struct control_deed control_hold_deeds[], control_privilege_deeds[], control_push_deeds[];
+extern const struct control_deed control_hold_deeds[], control_privilege_deeds[], control_push_deeds[], control_quota_deeds[];
 
 #endif

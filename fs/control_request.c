@@ -65,6 +65,8 @@ static const struct verb {
 	[CONTROL_EXPIRE] = { "expire", WHO_PRIVILEGED, true, { PATH } },
 	[CONTROL_REQUESTS] = { "requests", WHO_APPROVES, false, { { 0 } } },
 	[CONTROL_PUSH_RETRY] = { "push-retry", WHO_PRIVILEGED, false, { { "path", ARG_PATH, FIELD(path), true, 0 }, FLAG(again) } },
+	[CONTROL_QUOTA] = { "quota", WHO_PRIVILEGED, false, { COUNT(from) } },
+	[CONTROL_QUOTA_RECOUNT] = { "quota-recount", WHO_PRIVILEGED, false, { { 0 } } },
 	[CONTROL_APPROVE] = { "approve", WHO_APPROVES, false, { { "id", ARG_ID, FIELD(id), false, 0 } } },
 };
 

@@ -29,6 +29,7 @@
 #include "fs/lower_probe.h"
 #include "fs/privilege.h"
 #include "fs/push.h"
+#include "fs/quota_limit.h"
 #include "fs/quota_listener.h"
 #include "fs/quota_provider.h"
 #include "fs/rule.h"
@@ -271,6 +272,8 @@ static int open_all(struct wormfs *fs)
 	if (r == 0)
 		r = rule_open(fs);
 	if (r == 0)
+		r = quota_limit_read(fs);
+	if (r == 0)
 		r = push_open(fs);
 	if (r == 0)
 		r = state_open(fs);
@@ -307,6 +310,8 @@ static int start_threads(struct wormfs *fs)
 		r = quota_listener_open(fs);
 	if (r == 0)
 		r = trail_open(fs);
+	if (r == 0)
+		r = quota_limit_open(fs);
 	if (r == 0)
 		r = linger_start(fs);
 	if (r == 0)
@@ -395,6 +400,7 @@ static void close_all(struct wormfs *fs, bool clean)
 	digest_stop(fs);
 	push_stop(fs);
 	linger_stop(fs);
+	quota_limit_close(fs, clean);
 	if (fs->state_made) {
 		quota_listener_close(fs);
 		shortage_close(fs);

@@ -14,6 +14,7 @@
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/ops.h"
+#include "fs/quota_limit.h"
 #include "fs/tier.h"
 #include "fs/trail.h"
 
@@ -47,8 +48,9 @@ static bool use_passthrough_locked(struct wormfs *fs, fuse_req_t req, struct ino
 
 	if (!fs->passthrough || ino->ncached > 0)
 		return false;
-	/* Without leases nobody can tell whether a mapping still writes: only where no writer can come. */
-	if (!fs->lower.leases) {
+	/* Without leases nobody can tell whether a mapping still writes, and with limits nobody may write without being asked: only
+	 * where no writer can come. */
+	if (!fs->lower.leases || fs->limits) {
 		lock_load_locked(fs, ino);
 		if (ino->phase != LOCK_COMMITTED)
 			return false;
@@ -259,6 +261,7 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 				struct handle **ret_handle)
 {
 	bool truncate = fi->flags & O_TRUNC, write = truncate || (fi->flags & O_ACCMODE) != O_RDONLY;
+	struct quota_growth growth = { .counted = false };
 	bool loaded = false, seen;
 	mode_t mode = 0;
 	struct stat st;
@@ -270,6 +273,13 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 			return r;
 	}
 	r = write ? append_check_open_locked(ino) : 0;
+	if (r == 0 && write && fs->limits)
+		r = quota_limit_check_open_locked(fs, ino);
+	if (r == 0 && truncate && fs->limits) {
+		r = inode_stat_now(fs, ino, &st);
+		if (r == 0)
+			r = quota_limit_grow_locked(fs, ino, &st, 0, &growth);
+	}
 	if (r < 0)
 		return r;
 	if (!write && is_small_and_locked(ino)) {
@@ -287,6 +297,8 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 	seen = fd >= 0;
 	if (!seen)
 		fd = descriptor_open(fs, ino, handle_lower_flags(fi->flags));
+	if (fd >= 0)
+		quota_limit_grown_locked(fs, ino, fd, &growth);
 	if (fd >= 0 && ino->phase == LOCK_UNKNOWN) {	/* the first look at its lock, with the same descriptor */
 		lock_load_from_locked(fs, ino, fd, seen ? &st : NULL);
 		loaded = true;
@@ -341,8 +353,7 @@ void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi)
 		handle_close(fs, h);	/* interrupted: no release will come */
 }
 
-/* A new file; -EEXIST: somebody else's is there. */
-static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int dirfd, const char *name, mode_t mode,
+static int make_file(struct wormfs *fs, fuse_req_t req, struct inode *dir, int dirfd, const char *name, mode_t mode,
 		      struct fuse_file_info *fi, struct inode **ret_ino, struct stat *ret_st, struct handle **ret_handle)
 {
 	struct inode *ino;
@@ -383,6 +394,21 @@ static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int 
 	}
 out:
 	credentials_drop(fs);
+	return r;
+}
+
+/* A new file; -EEXIST: somebody else's is there. */
+static int create_new(struct wormfs *fs, fuse_req_t req, struct inode *dir, int dirfd, const char *name, mode_t mode,
+		      struct fuse_file_info *fi, struct inode **ret_ino, struct stat *ret_st, struct handle **ret_handle)
+{
+	struct limit_set set;
+	int r;
+
+	r = quota_limit_make(fs, dir, name, &set);
+	if (r < 0)
+		return r;
+	r = make_file(fs, req, dir, dirfd, name, mode, fi, ret_ino, ret_st, ret_handle);
+	quota_limit_made(fs, dir, r == 0 ? *ret_ino : NULL, ret_st, &set);
 	return r;
 }
 
@@ -528,11 +554,34 @@ static ssize_t write_to_end(int fd, struct fuse_bufvec *in)
 	return n < 0 ? -errno : n;
 }
 
+/* With limits a write holds its inode's lock, as one to an append-only file does: its size stands still until what it grew by is
+ * counted. at -1: to the end. */
+static int count_write(struct wormfs *fs, struct handle *h, int64_t at, size_t len, bool *locked, struct quota_growth *ret_growth)
+{
+	struct stat st;
+
+	if (!*locked)
+		pthread_mutex_lock(&h->ino->lock);
+	*locked = true;
+	if (fstat(h->fd, &st) < 0)
+		return -errno;
+	return quota_limit_grow_locked(fs, h->ino, &st, (at < 0 ? st.st_size : at) + (int64_t)len, ret_growth);
+}
+
+static void write_counted(struct wormfs *fs, struct handle *h, bool locked, const struct quota_growth *growth)
+{
+	quota_limit_grown_locked(fs, h->ino, h->fd, growth);
+	if (locked)
+		pthread_mutex_unlock(&h->ino->lock);
+}
+
 void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off_t offset, struct fuse_file_info *fi)
 {
 	struct wormfs *fs = wormfs_for(req);
 	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
 	struct handle *h = handle_of(fi->fh);
+	bool to_end = h->direct || (fs->shared && fi->flags & O_APPEND && !fi->writepage), locked;
+	struct quota_growth growth = { .counted = false };
 	int64_t at = offset;
 	ssize_t n;
 	int r;
@@ -541,12 +590,13 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 	 * close: nothing to ask here, but for a mapping that stores after that close (CLOSING), and for
 	 * append-only files, where each write is looked at. */
 	r = h->direct ? append_begin(fs, h, GUARD_WRITE, fi->flags, &at) : 0;
-	if (r == 0) {
+	locked = h->direct && r == 0;
+	if (r == 0 && fs->limits)
+		r = count_write(fs, h, to_end ? -1 : at, fuse_buf_size(in), &locked, &growth);
+	if (r == 0)
 		r = assume_for_handle(fs, req, h);
-		if (r < 0 && h->direct)
-			pthread_mutex_unlock(&h->ino->lock);
-	}
 	if (r < 0) {
+		write_counted(fs, h, locked, &growth);
 		handle_done(h);
 		fuse_reply_err(req, -r);
 		return;
@@ -554,13 +604,12 @@ void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off
 	out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
 	out.buf[0].fd = h->fd;
 	out.buf[0].pos = at;
-	if (h->direct || (fs->shared && fi->flags & O_APPEND && !fi->writepage))
+	if (to_end)
 		n = write_to_end(h->fd, in);
 	else
 		n = fuse_buf_copy(&out, in, fs->splice ? 0 : FUSE_BUF_NO_SPLICE);
 	credentials_drop(fs);
-	if (h->direct)
-		pthread_mutex_unlock(&h->ino->lock);
+	write_counted(fs, h, locked, &growth);
 	if (is_shortage(n))
 		shortage_note(fs, &(const struct event_note){ .type = EVENT_WRITE, .result = n, .ino = h->ino });
 	handle_done(h);
@@ -630,18 +679,25 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 	struct handle *h = handle_of(fi->fh);
 	int64_t at = offset;
 	bool adds = h->direct && (mode & ~FALLOC_FL_KEEP_SIZE) == 0, locked;
+	struct quota_growth growth = { .counted = false };
+	struct stat st;
 	int r;
 
 	r = adds ? append_begin(fs, h, GUARD_FALLOCATE, fi->flags, &at) : check_handle(fs, h, GUARD_FALLOCATE);
 	locked = adds && r == 0;
+	if (r == 0 && fs->limits) {
+		if (!locked)
+			pthread_mutex_lock(&h->ino->lock);
+		locked = true;
+		r = fstat(h->fd, &st) < 0 ? -errno : quota_limit_grow_locked(fs, h->ino, &st, mode & FALLOC_FL_KEEP_SIZE ? 0 : offset + length, &growth);
+	}
 	if (r == 0)
 		r = assume_for_handle(fs, req, h);
 	if (r == 0) {
 		r = fallocate(h->fd, mode, offset, length) < 0 ? -errno : 0;
 		credentials_drop(fs);
 	}
-	if (locked)
-		pthread_mutex_unlock(&h->ino->lock);
+	write_counted(fs, h, locked, &growth);
 	events_note(fs, .type = EVENT_ALLOCATE, .result = r, .ino = h->ino);
 	handle_done(h);
 	fuse_reply_err(req, -r);
@@ -660,25 +716,44 @@ void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struc
 		fuse_reply_lseek(req, at);
 }
 
+/* No more than the source has is copied. */
+static int count_copy(struct wormfs *fs, struct handle *to, int from, off_t in_offset, off_t out_offset, size_t len, bool *locked,
+		      struct quota_growth *ret_growth)
+{
+	struct stat st;
+
+	if (fstat(from, &st) < 0)
+		return -errno;
+	if (in_offset >= st.st_size)
+		len = 0;
+	else if ((uint64_t)(st.st_size - in_offset) < len)
+		len = st.st_size - in_offset;
+	return count_write(fs, to, out_offset, len, locked, ret_growth);
+}
+
 void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct fuse_file_info *in_fi, fuse_ino_t out,
 			off_t out_offset, struct fuse_file_info *out_fi, size_t len, int flags)
 {
 	struct wormfs *fs = wormfs_for(req);
 	struct handle *to = handle_of(out_fi->fh);
+	struct quota_growth growth = { .counted = false };
+	bool locked = false;
+	int from = -1, r;
 	ssize_t n = 0;
-	int r;
 
 	r = check_handle(fs, to, GUARD_COPY_TO);
 	if (r == 0)
+		r = from = handle_fd(fs, handle_of(in_fi->fh));
+	if (r >= 0 && fs->limits)
+		r = count_copy(fs, to, from, in_offset, out_offset, len, &locked, &growth);
+	if (r >= 0)
 		r = assume_for_handle(fs, req, to);
 	if (r == 0) {
-		r = handle_fd(fs, handle_of(in_fi->fh));
-		if (r >= 0) {
-			n = copy_file_range(r, &in_offset, to->fd, &out_offset, len, flags);
-			r = n < 0 ? -errno : 0;
-		}
+		n = copy_file_range(from, &in_offset, to->fd, &out_offset, len, flags);
+		r = n < 0 ? -errno : 0;
 		credentials_drop(fs);
 	}
+	write_counted(fs, to, locked, &growth);
 	if (is_shortage(r))
 		shortage_note(fs, &(const struct event_note){ .type = EVENT_WRITE, .result = r, .ino = to->ino });
 	handle_done(to);

@@ -59,6 +59,7 @@ struct inode {
 	char *name;			/* names_lock */
 	struct inode_alias *aliases;	/* names_lock; counted */
 
+	_Atomic int16_t limit_place;	/* which limited directory it is in: quota_limit.c; 0: not asked yet */
 	atomic_uint pinned_at;		/* directories: the pin was seen when fs->pin_epoch was this */
 
 	pthread_mutex_t lock;		/* guards the rest; system calls on this file are made under it */

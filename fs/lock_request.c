@@ -11,6 +11,7 @@
 #include "fs/descriptor.h"
 #include "fs/events.h"
 #include "fs/lock_private.h"
+#include "fs/quota_limit.h"
 #include "fs/refusal.h"
 #include "fs/rule.h"
 #include "fs/trail.h"
@@ -94,6 +95,7 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
 		lock_publish_locked(fs, ino, "a rename that failed, and could not be taken back");
 		return;
 	}
+	quota_limit_locked(fs, ino, ino->rec->rule, ino->rec->size_bytes, false);
 	journal_free(fs->journal, ino->slot);
 	ino->slot = JOURNAL_NO_SLOT;
 	free(ino->rec);

@@ -16,6 +16,7 @@
 #include "fs/hold.h"
 #include "fs/lock.h"
 #include "fs/ops.h"
+#include "fs/quota_limit.h"
 #include "fs/refusal.h"
 #include "fs/rule.h"
 #include "fs/tier.h"
@@ -185,7 +186,9 @@ struct new_node {
 static void make_node(fuse_req_t req, uint64_t parent, const char *name, const struct new_node *node)
 {
 	struct wormfs *fs = wormfs_for(req);
-	struct inode *dir, *ino;
+	bool counted = S_ISREG(node->mode) || !(node->mode & S_IFMT);
+	struct inode *dir, *ino = NULL;
+	struct limit_set set;
 	struct stat st;
 	int fd, r;
 
@@ -194,9 +197,12 @@ static void make_node(fuse_req_t req, uint64_t parent, const char *name, const s
 		fuse_reply_err(req, -r);
 		return;
 	}
-	r = credentials_assume(fs, req);
+	r = counted ? quota_limit_make(fs, dir, name, &set) : 0;
 	if (r < 0)
 		goto out;
+	r = credentials_assume(fs, req);
+	if (r < 0)
+		goto made;
 	if (S_ISDIR(node->mode))
 		r = mkdirat(fd, name, node->mode & ~S_IFMT);
 	else if (S_ISLNK(node->mode))
@@ -213,6 +219,9 @@ static void make_node(fuse_req_t req, uint64_t parent, const char *name, const s
 		trail_created_locked(fs, ino);
 		pthread_mutex_unlock(&ino->lock);
 	}
+made:
+	if (counted)
+		quota_limit_made(fs, dir, r == 0 ? ino : NULL, &st, &set);
 out:
 	events_note(fs, .type = S_ISDIR(node->mode) ? EVENT_MKDIR : S_ISLNK(node->mode) ? EVENT_SYMLINK : EVENT_MKNOD, .result = r,
 		    .ino = r == 0 ? ino : NULL, .dir = dir, .name = name, .st = r == 0 ? &st : NULL, .text = node->target);
@@ -238,9 +247,18 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 	make_node(req, parent, name, &(struct new_node){ .mode = S_IFLNK, .target = target });
 }
 
-static int link_locked(struct wormfs *fs, struct inode *ino, int dirfd, const char *name)
+/* A file that was made without a name counts from its first one on; another name of a file stays where the file is counted. */
+static int count_link_locked(struct wormfs *fs, struct inode *ino, int fd, struct inode *dir, struct stat *ret_st)
+{
+	if (fstat(fd, ret_st) < 0)
+		return -errno;
+	return ret_st->st_nlink == 0 ? quota_limit_named_locked(fs, ino, dir, ret_st) : quota_limit_check_link(fs, ino, dir);
+}
+
+static int link_locked(struct wormfs *fs, struct inode *ino, struct inode *dir, int dirfd, const char *name)
 {
 	struct data_stamp before;
+	struct stat st;
 	char path[40];
 	int fd, r;
 
@@ -250,6 +268,11 @@ static int link_locked(struct wormfs *fs, struct inode *ino, int dirfd, const ch
 	fd = descriptor_get(fs, ino);
 	if (fd < 0)
 		return fd;
+	r = fs->limits ? count_link_locked(fs, ino, fd, dir, &st) : 0;
+	if (r < 0) {
+		descriptor_put(fs, ino, fd);
+		return r;
+	}
 	lock_metadata_before_locked(fs, ino, &before);
 	r = linkat(fd, "", dirfd, name, AT_EMPTY_PATH) < 0 ? -errno : 0;
 	if (r == -ENOENT) {	/* without CAP_DAC_READ_SEARCH (linkat(2)) */
@@ -258,6 +281,8 @@ static int link_locked(struct wormfs *fs, struct inode *ino, int dirfd, const ch
 	}
 	lock_metadata_after_locked(fs, ino, &before, false);
 	descriptor_put(fs, ino, fd);
+	if (r < 0 && fs->limits && st.st_nlink == 0)
+		quota_limit_gone_locked(fs, ino, &st);
 	return r;
 }
 
@@ -275,7 +300,7 @@ void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *n
 		return;
 	}
 	pthread_mutex_lock(&ino->lock);
-	r = link_locked(fs, ino, fd, name);
+	r = link_locked(fs, ino, dir, fd, name);
 	pthread_mutex_unlock(&ino->lock);
 	if (r == 0) {
 		inode_linked(fs, ino, dir, name);
@@ -299,9 +324,18 @@ static int keep_handle(struct wormfs *fs, struct inode *ino)
 	return ino->fd >= 0 ? 0 : inode_handle(fs, ino, &handle);
 }
 
+/* As it is before its name goes, for the limits that it counts for. nlink 0: nothing to give back. */
+static void look_before_unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const char *name, struct stat *ret_st)
+{
+	ret_st->st_nlink = 0;
+	if (fs->limits && S_ISREG(ino->type) && fstatat(dirfd, name, ret_st, AT_SYMLINK_NOFOLLOW) < 0)
+		ret_st->st_nlink = 0;	/* then its unlink fails as well */
+}
+
 static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const char *name, nlink_t nlink)
 {
 	struct data_stamp before;
+	struct stat last;
 	int r;
 
 	r = lock_check_locked(fs, ino, GUARD_UNLINK);
@@ -311,11 +345,14 @@ static int unlink_locked(struct wormfs *fs, struct inode *ino, int dirfd, const 
 		r = handle_need_fd_locked(fs, h);
 	if (r < 0)
 		return r;
+	look_before_unlink_locked(fs, ino, dirfd, name, &last);
 	lock_metadata_before_locked(fs, ino, &before);
 	r = unlinkat(dirfd, name, 0) < 0 ? -errno : 0;
 	lock_metadata_after_locked(fs, ino, &before, false);
 	if (r < 0)
 		return lock_lower_result_locked(fs, ino, GUARD_UNLINK, r);
+	if (last.st_nlink == 1)
+		quota_limit_gone_locked(fs, ino, &last);
 	if (nlink <= 1)
 		lock_removed_locked(fs, ino);
 	return 0;
@@ -401,6 +438,8 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 		return;
 	}
 	r = inode_lookup(fs, dir, fd, name, &ino, &st);
+	if (r == 0 && fs->limits)
+		r = quota_limit_check_rmdir(fs, dir, name);
 	if (r == 0)
 		r = keep_handle(fs, ino);
 	if (r == 0)
@@ -520,7 +559,7 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 	struct data_stamp from_before, to_before;
 	struct adjustment adjustment = { 0 };
 	bool sealed = false, named = false;
-	struct stat st;
+	struct stat st, last = { 0 };
 	int64_t btime_ns;
 	int r;
 
@@ -551,6 +590,8 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 	lock_metadata_before_locked(fs, rn->from, &from_before);
 	if (rn->to && rn->to != rn->from)
 		lock_metadata_before_locked(fs, rn->to, &to_before);
+	if (rn->to && rn->to != rn->from && !(rn->flags & RENAME_EXCHANGE))
+		look_before_unlink_locked(fs, rn->to, rn->to_fd, rn->new_name, &last);
 	r = renameat2(rn->from_fd, rn->name, rn->to_fd, rn->new_name, rn->flags) < 0 ? -errno : 0;
 	lock_metadata_after_locked(fs, rn->from, &from_before, false);
 	if (rn->to && rn->to != rn->from)
@@ -562,6 +603,8 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 			lock_unseal_locked(fs, rn->from);
 		return lock_adjust_end_locked(fs, rn->from, &adjustment, r, NULL);
 	}
+	if (last.st_nlink == 1)
+		quota_limit_gone_locked(fs, rn->to, &last);
 	tell_of_rename(fs, rn, 0);	/* before what follows from it */
 	(void)lock_adjust_end_locked(fs, rn->from, &adjustment, 0, "renamed");	/* it is, and the log has what could not be noted */
 	if (sealed)
@@ -604,6 +647,8 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 	int held, r;
 
 	r = inode_lookup(fs, rn->from_dir, rn->from_fd, rn->name, &rn->from, &rn->st);
+	if (r == 0 && fs->limits)
+		r = quota_limit_check_rename(fs, rn->from, rn->from_dir, rn->name, rn->to_dir, rn->new_name, rn->flags & RENAME_EXCHANGE);
 	if (r == 0)
 		r = keep_handle(fs, rn->from);
 	if (r < 0)

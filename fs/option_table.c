@@ -429,6 +429,8 @@ const struct option_row option_rows[] = {
 	{ "events_ca", "FILE", "likewise: PEM with the certificate that the receiver's is signed by, or that itself [the\n"
 	  "system's]", STRING(events_ca) },
 	{ "events_ring", "N", "MiB (1-1048576) of the ring of events in STATE/events.ring [64]", set_events_ring, 0 },
+	{ "quota", "FILE", "limits of wormfs's own for directories, users and rules, see docs/quota.md; read at mount. Files that\n"
+	  "are not locked get no passthrough then [none]", STRING(quota) },
 	{ "quota_hit_count", NULL, "count in user.quota_hit_count of a file how often it ran out of quota or room", set_flag,
 	  FLAG_QUOTA_HIT_COUNT },
 	{ "quota_listen", NULL, "also tell the warnings of the kernel's own quotas of the share's filesystem (limits, grace\n"

@@ -258,6 +258,7 @@ void options_fini(struct options *o)
 	for (unsigned i = 0; i < o->events_nsinks; i++)
 		free(o->events_sinks[i]);
 	free(o->rules);
+	free(o->quota);
 	free(o->push);
 	free(o->push_root);
 	free(o->push_credentials);

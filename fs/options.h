@@ -45,6 +45,7 @@ struct options {
 	bool events, events_strict;
 	bool events_types[EVENT_TYPES];
 	uint32_t events_ring_mib;
+	char *quota;			/* file of limits of our own, or NULL */
 	bool quota_hit_count, quota_listen;
 	char *quota_providers[QUOTA_PROVIDERS_MAX];
 	unsigned quota_nproviders;

@@ -15,6 +15,7 @@
 #include "fs/lock_private.h"
 #include "fs/log.h"
 #include "fs/ops.h"
+#include "fs/quota_limit.h"
 #include "fs/session.h"
 #include "fs/state.h"
 #include "fs/rule.h"
@@ -331,6 +332,8 @@ static int unlink_all_locked(struct wormfs *fs, struct inode *ino, struct names 
 	/* Between two names the file is locked by its record as before. */
 	for (; r == 0 && gone < names->count; gone += r == 0)
 		r = unlink_name(fs, ino, names->paths[gone], &names->parents[gone]);
+	if (r == 0 && fs->limits)
+		quota_limit_gone_locked(fs, ino, &st);
 	if (r == 0)
 		lock_forget_locked(fs, ino);
 	return r;

@@ -54,6 +54,8 @@ int quota_netlink_format(uint16_t family, uint32_t seq, const struct event_quota
 		warning = QUOTA_NL_BHARDWARN;
 		id = uid;
 	}
+	if (kind == EVENT_QUOTA_DIRECTORY)	/* a limit of our own (fs/quota_limit.h): what the kernel calls a project is a tree as well */
+		kind = EVENT_QUOTA_PROJECT;
 	if (kind > EVENT_QUOTA_PROJECT || warning == QUOTA_NL_NOWARN || warning > QUOTA_NL_BSOFTBELOW)
 		return -EOPNOTSUPP;
 	len = put_header(ret, family, 0, seq, QUOTA_NL_C_WARNING, VERSION);

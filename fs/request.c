@@ -17,6 +17,7 @@
 #include "fs/push.h"
 #include "fs/refusal.h"
 #include "fs/rule.h"
+#include "fs/quota_limit.h"
 #include "fs/quota_listener.h"
 #include "fs/quota_provider.h"
 #include "fs/shortage.h"
@@ -429,7 +430,7 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 	json = configuration_json(fs);
 	if (!json)
 		return -EILSEQ;		/* a path that is not UTF-8 cannot be put into JSON */
-	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o, s:o, s:o, s:o*, s:o*, s:o}",
+	rest = json_pack("{s:{s:b, s:s, s:b, s:s, s:b, s:s}, s:{s:b, s:s, s:b, s:b, s:b, s:s}, s:o, s:o, s:o, s:o, s:I, s:{s:i, s:i}, s:i, s:i, s:I, s:o, s:o, s:o, s:o, s:o*, s:o*, s:o*, s:o}",
 			 "transport", "io_uring", fs->io_uring, "io_uring_why", fs->io_uring_why, "passthrough", fs->passthrough,
 			 "passthrough_why", fs->passthrough_why, "splice", fs->splice, "libfuse", fuse_pkgversion(),
 			 "lower", "xattr", fs->lower.xattr, "namespace", fs->ns == LOWER_TRUSTED ? "trusted" : "user", "handles",
@@ -440,7 +441,7 @@ int request_mount(struct wormfs *fs, json_t **ret_json)
 			 "writers", (int)atomic_load(&fs->n_writers), "closing", (int)atomic_load(&fs->n_closing),
 			 "locked", (json_int_t)atomic_load(&fs->n_locked), "refused", refused_json(fs), "digest", digest_json(fs),
 			 "push", push_mount_json(fs), "shortage", shortage_json(fs),
-			 "quota_notify", quota_provider_json(fs), "quota_listen", quota_listener_json(fs), "problems", problems_json(fs));
+			 "quota_notify", quota_provider_json(fs), "quota_listen", quota_listener_json(fs), "quota", quota_limit_json(fs), "problems", problems_json(fs));
 	if (!rest || json_object_update(json, rest) < 0) {
 		json_decref(rest);
 		json_decref(json);

@@ -228,7 +228,7 @@ static int make_absolute(const char *path, char **ret_path)
 	return n < 0 ? -ENOMEM : 0;
 }
 
-static bool is_below_share(struct wormfs *fs, const char *path)
+bool rule_lies_in_share(struct wormfs *fs, const char *path)
 {
 	char *real = realpath(path, NULL);
 	size_t n = strlen(fs->share), m = strlen(fs->mountpoint);
@@ -252,7 +252,7 @@ int rule_open(struct wormfs *fs)
 	r = make_absolute(fs->opt.rules, &fs->rules_path);
 	if (r < 0)
 		return r;
-	if (is_below_share(fs, fs->rules_path)) {
+	if (rule_lies_in_share(fs, fs->rules_path)) {
 		complain("the rules '%s' lie in the share: who writes there would make them; put the file elsewhere", fs->rules_path);
 		return -EINVAL;
 	}

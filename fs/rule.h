@@ -10,6 +10,9 @@
 #include "fs/wormfs.h"
 #include "lockstore/policy.h"
 
+/* Does the file lie in the share, or would it by its mount point? Who writes there would make it. */
+bool rule_lies_in_share(struct wormfs *fs, const char *path);
+
 /* Before the ledger is open: reads the rules. -errno after one line on stderr. */
 int rule_open(struct wormfs *fs);
 /* After it: the rules get their numbers; SIGHUP reloads from now on. Likewise. */

@@ -2,7 +2,7 @@
  * after `ready` only the fields that name a lock change.
  *
  * Lock order: hold_lock, rename_lock, then inode.lock (two of them: by address), then one of the leaves: the inode
- * table's shards, names_lock, the descriptor cache, the ledger, the journal, the audit queue, the clock. No lock is held across
+ * table's shards, names_lock, the descriptor cache, limits.lock, the ledger, the journal, the audit queue, the clock. No lock is held across
  * fuse_reply_*(): after the reply a FORGET may come. */
 #ifndef WORMFS_WORMFS_H
 #define WORMFS_WORMFS_H
@@ -41,6 +41,7 @@ struct events;
 struct shortage;
 struct quota_listener;
 struct quota_providers;
+struct quota_limits;
 
 /* What the lower filesystem can do, found out at mount by trying (lower_probe.c). */
 struct lower_features {
@@ -99,6 +100,7 @@ struct wormfs {
 	struct shortage *shortage;
 	struct quota_listener *quota_listener;	/* NULL: not asked for */
 	struct quota_providers *quota_providers;	/* NULL: none */
+	struct quota_limits *limits;	/* constant once it serves. NULL: no -o quota */
 	struct timekeeper *timekeeper;
 	struct hold_orders *holds;
 	struct role *hold_role, *approve;

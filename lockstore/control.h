@@ -67,6 +67,9 @@
  *                           findings, by verify_kind_name()
  *      {"verb":"push-retry","path":P,"again":bool}   P is due now, and pushed from now on; again: what was proven is asked for
  *                                                    again. Without a path: all that failed. Answer has "files"
+ *      {"verb":"quota","from":N}                     limits of our own, from section N on: answer has "file" (null: no -o quota), "sections"
+ *                                                    (lockstore/limit_json.h) and "next": where to go on, or null
+ *      {"verb":"quota-recount"}                      the next mount counts anew
  *    "by": the peer's uid is taken from the socket, never from the request. Arguments have the types of the table in
  *    fs/control_request.c, and all are checked before anything is done (EINVAL); those that no verb has are not looked at.
  *    P is relative to the share's root, "" is the root itself; bytes outside 0x21-0x7e and '%' itself are
@@ -85,6 +88,8 @@
  *             "sinks":[{"name","seq" (its next),"sent","dropped","missed","error":text|null},...]},
  *    "clock_state":{"state":"ok|skewed|movable","system":RFC3339,"behind":N (seconds that the system's date is ahead of
  *             "now"),"budget":N|null (seconds it may still be believed),"synchronised":bool (says the kernel)},
+ *    "quota":null|{"file","sections":N,"soft":N,"over":N (so many are in these states),"refused":N (since mount),"recount":bool (the next mount
+ *             counts anew)},
  *    "inodes":N,"descriptors":{"open":N,"limit":N},"writers":N,"closing":N,
  *    "locked":N,"refused":{op:N,...},"digest":{"enabled":bool,"pending":N,"done":N,"failed":N},
  *    "push":null|{"target","root","state":"ok|away|refused","reason":text|null,"since","next_try","in_flight":N,"waiting":N,"failed":N (in the

@@ -20,7 +20,7 @@
 #include "lockstore/record.h"
 
 #define LEDGER_FILE "ledger.db"		/* in the state directory */
-#define LEDGER_SCHEMA_VERSION 4		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
+#define LEDGER_SCHEMA_VERSION 5		/* PRAGMA user_version; migrations are a table in ledger_schema.c */
 #define LEDGER_CASE_MAX_BYTES CASE_NAME_MAX_BYTES	/* name of a legal hold, see case_name.h */
 
 struct ledger;

@@ -105,11 +105,29 @@ static const char version_4_push[] =
 	"CREATE INDEX file_unpushed ON file(push_due_ms, id) WHERE " LEDGER_PUSH_WAITS ";"
 	"CREATE INDEX file_push_failed ON file(id) WHERE push_state >= 2;";
 
+/* Limits of our own and what is used of them (ledger_limits.h). */
+static const char version_5_limits[] =
+	"CREATE TABLE quota_usage("
+	"  key BLOB PRIMARY KEY,"		/* limit_section.key */
+	"  id INTEGER NOT NULL,"
+	"  bytes INTEGER NOT NULL,"
+	"  files INTEGER NOT NULL,"
+	"  bytes_since_s INTEGER NOT NULL,"	/* clock of retention: over soft since then, 0: not */
+	"  files_since_s INTEGER NOT NULL,"
+	"  bytes_advisory INTEGER NOT NULL,"
+	"  bytes_soft INTEGER NOT NULL,"
+	"  bytes_hard INTEGER NOT NULL,"
+	"  files_advisory INTEGER NOT NULL,"
+	"  files_soft INTEGER NOT NULL,"
+	"  files_hard INTEGER NOT NULL,"
+	"  grace_s INTEGER NOT NULL) WITHOUT ROWID;";
+
 const struct ledger_migration ledger_migrations[LEDGER_SCHEMA_VERSION] = {
 	{ version_1 },
 	{ version_2 },
 	{ version_3_digests },
 	{ version_4_push },
+	{ version_5_limits },
 };
 
 static int read_pragma(sqlite3 *db, const char *sql, int64_t *ret_value)
@@ -193,6 +211,8 @@ int ledger_schema_check_tables(sqlite3 *db, char ret_message[LEDGER_MESSAGE_BYTE
 		"SELECT id, name, state, future, by_uid, at_s, reason, files, bytes FROM hold_order LIMIT 0",
 		"SELECT path, ord, tree FROM hold_path LIMIT 0",
 		"SELECT id, verb, key, path, until_s, reason, by_uid, at_s, expires_s FROM approval LIMIT 0",
+		"SELECT key, id, bytes, files, bytes_since_s, files_since_s, bytes_advisory, bytes_soft, bytes_hard, files_advisory,"
+		" files_soft, files_hard, grace_s FROM quota_usage LIMIT 0",
 	};
 
 	for (size_t i = 0; i < sizeof(questions) / sizeof(questions[0]); i++) {

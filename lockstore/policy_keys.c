@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lockstore/byte_size.h"
 #include "lockstore/case_name.h"
 #include "lockstore/policy_private.h"
 #include "lockstore/record.h"
@@ -381,34 +382,6 @@ static int add_type(struct key *k, struct condition *c, const char *word)
 	return WRONG(k, "type is document, image, audio, video, archive, mail, database or log, not '%.60s'; use suffix for others", word);
 }
 
-/* "4096", "64K", "1M": *ret_end is behind it. */
-static int parse_size(const char *text, uint64_t *ret, const char **ret_end)
-{
-	static const char units[] = "KMGTP";
-	unsigned long long n;
-	const char *unit;
-	char *end;
-
-	if (!isdigit((unsigned char)*text))
-		return -EINVAL;
-	errno = 0;
-	n = strtoull(text, &end, 10);
-	if (errno)
-		return -EINVAL;
-	unit = *end ? strchr(units, toupper((unsigned char)*end)) : NULL;
-	if (unit) {
-		unsigned shift = 10 * (unit - units + 1);
-
-		if (n > UINT64_MAX >> shift)
-			return -EINVAL;
-		n <<= shift;
-		end++;
-	}
-	*ret = n;
-	*ret_end = end;
-	return 0;
-}
-
 static int add_size(struct key *k, struct condition *c, const char *word)
 {
 	struct alternative *a = add_alternative(k, c);
@@ -418,10 +391,10 @@ static int add_size(struct key *k, struct condition *c, const char *word)
 
 	if (!a)
 		return -ENOMEM;
-	r = parse_size(number, &a->lo, &end);
+	r = byte_size_parse(number, &a->lo, &end);
 	a->hi = a->lo;
 	if (r == 0 && len == 0 && *end == '-') {
-		r = parse_size(end + 1, &a->hi, &end);
+		r = byte_size_parse(end + 1, &a->hi, &end);
 	} else if (r == 0 && len > 0) {
 		bool equal = word[len - 1] == '=';
 

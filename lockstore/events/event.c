@@ -121,7 +121,8 @@ const char *event_quota_warning_name(unsigned warning)
 		[EVENT_QUOTA_FILES_HARD_BELOW] = "files-hard-below", [EVENT_QUOTA_FILES_SOFT_BELOW] = "files-soft-below",
 		[EVENT_QUOTA_BYTES_HARD_BELOW] = "bytes-hard-below", [EVENT_QUOTA_BYTES_SOFT_BELOW] = "bytes-soft-below",
 		[EVENT_QUOTA_FILES_ADVISORY] = "files-advisory", [EVENT_QUOTA_BYTES_ADVISORY] = "bytes-advisory",
-		[EVENT_QUOTA_REFUSED] = "refused",
+		[EVENT_QUOTA_REFUSED] = "refused", [EVENT_QUOTA_FILES_ADVISORY_BELOW] = "files-advisory-below",
+		[EVENT_QUOTA_BYTES_ADVISORY_BELOW] = "bytes-advisory-below",
 	};
 
 	return warning < EVENT_QUOTA_WARNINGS ? names[warning] : NULL;

@@ -41,6 +41,10 @@ static const struct source sources[] = {
 	{ "wormfs_push_refused_files_total", "counter", "Locks that the cluster refused since the mount.", "push", "refused" },
 	{ "wormfs_push_requests_total", "counter", "Requests to the cluster since the mount.", "push", "requests" },
 	{ "wormfs_push_clock_skew_seconds", "gauge", "How far the date of the cluster is from ours.", "push", "skew" },
+	{ "wormfs_quota_limits", "gauge", "Limits of -o quota.", "quota", "sections" },
+	{ "wormfs_quota_limits_soft", "gauge", "Of these, over soft and within grace.", "quota", "soft" },
+	{ "wormfs_quota_limits_over", "gauge", "Of these, used up.", "quota", "over" },
+	{ "wormfs_quota_refused_requests_total", "counter", "Requests that a limit refused since the mount.", "quota", "refused" },
 	{ "wormfs_clock_behind_seconds", "gauge", "How far the date of the system is ahead of the clock of retention.", "clock_state", "behind" },
 	{ "wormfs_clock_budget_seconds", "gauge", "How much of the date of the system may still be believed.", "clock_state", "budget" },
 };

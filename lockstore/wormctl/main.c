@@ -12,7 +12,7 @@ static const struct command *const commands[] = {
 	&command_list, &command_status, &command_commit, &command_append, &command_extend, &command_hold, &command_release,
 	&command_delete, &command_shorten,
 	&command_requests, &command_approve, &command_expire, &command_policy, &command_push, &command_reindex, &command_verify, &command_export,
-	&command_report, &command_audit, &command_events, &command_clock, &command_serve, &command_watch_upstream, &command_errno_table,
+	&command_report, &command_audit, &command_events, &command_clock, &command_quota, &command_serve, &command_watch_upstream, &command_errno_table,
 };
 
 static const struct command *find_command(const char *name)

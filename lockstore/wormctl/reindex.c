@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -98,28 +97,6 @@ static int by_daemon(struct client *client, const struct share *share, struct vi
 	return 0;
 }
 
-/* The daemon takes the same lock (fs/state.c): while we have it, none starts. The caller closes *ret_fd. */
-static int keep_daemons_away(const struct share *share, int *ret_fd, struct failure *f)
-{
-	char *path = path_join(share->state_dir, "lock");
-	int fd, r = 0;
-
-	if (!path)
-		return fail(f, -ENOMEM, "out of memory");
-	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (fd < 0) {
-		r = fail(f, -errno, "cannot write to the state directory %s: %s", quoted(share->state_dir),
-			 strerror(errno));
-	} else if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		r = fail(f, -EBUSY, "a daemon or another reindex uses the state directory %s", quoted(share->state_dir));
-		close(fd);
-	} else {
-		*ret_fd = fd;
-	}
-	free(path);
-	return r;
-}
-
 static int offline(const struct wormctl *ctl, struct share *share, struct view *view,
 		   struct reindex_stats *ret_stats, struct failure *f)
 {
@@ -146,7 +123,7 @@ static int offline(const struct wormctl *ctl, struct share *share, struct view *
 		r = fail(f, -errno, "cannot open %s: %s", quoted(share->lower_dir), strerror(errno));
 		goto out;
 	}
-	r = keep_daemons_away(share, &lock_fd, f);
+	r = share_keep_daemons_away(share, &lock_fd, f);
 	if (r == 0)
 		r = share_ledger(share, LEDGER_CREATE, &ledger, f);
 	if (r < 0)

@@ -10,6 +10,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <time.h>
@@ -569,6 +570,28 @@ int share_ledger(struct share *share, int flags, struct ledger **ret_ledger, str
 	}
 	return fail(f, r, "cannot open the ledger in %s: %s", quoted(dir),
 		    *ledger_error(NULL) ? ledger_error(NULL) : strerror(-r));
+}
+
+/* fs/state.c takes the same one. */
+int share_keep_daemons_away(const struct share *share, int *ret_fd, struct failure *f)
+{
+	char *path = path_join(share->state_dir, "lock");
+	int fd, r = 0;
+
+	if (!path)
+		return fail(f, -ENOMEM, "out of memory");
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		r = fail(f, -errno, "cannot write to the state directory %s: %s", quoted(share->state_dir),
+			 strerror(errno));
+	} else if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		r = fail(f, -EBUSY, "a daemon or another reindex uses the state directory %s", quoted(share->state_dir));
+		close(fd);
+	} else {
+		*ret_fd = fd;
+	}
+	free(path);
+	return r;
 }
 
 char *share_key_path(const struct share *share, const struct wormctl *ctl)

@@ -61,6 +61,9 @@ int share_sync(struct share *share, struct failure *f);
 /* The ledger, with `flags` of ledger_open(). */
 int share_ledger(struct share *share, int flags, struct ledger **ret_ledger, struct failure *f);
 
+/* Takes the lock that a daemon of the share has: while the caller has it, none starts. -EBUSY: there is one. He closes *ret_fd. */
+int share_keep_daemons_away(const struct share *share, int *ret_fd, struct failure *f);
+
 /* Where the MAC key is. The caller frees it. NULL: out of memory, or no state directory is known. */
 char *share_key_path(const struct share *share, const struct wormctl *ctl);
 

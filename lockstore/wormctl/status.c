@@ -418,6 +418,17 @@ static void print_shortage(const json_t *shortage)
 		printf("  %-10s %lld requests ran out of quota, %lld of room; full at %lld closes\n", "room", edquot, enospc, at_close);
 }
 
+static void print_limits(const json_t *quota)
+{
+	if (!json_is_object(quota))
+		return;
+	printf("  %-10s %lld from ", "limits", (long long)json_get_int(quota, "sections"));
+	print_name(stdout, json_get_text(quota, "file"));
+	printf(", %lld over soft, %lld used up; %lld requests refused%s; files that are not locked get no passthrough (wormctl quota list)\n",
+	       (long long)json_get_int(quota, "soft"), (long long)json_get_int(quota, "over"), (long long)json_get_int(quota, "refused"),
+	       json_get_bool(quota, "recount") ? "; some numbers may be wrong, the next mount counts anew" : "");
+}
+
 static void print_quota_listen(const json_t *listen)
 {
 	long long overruns = json_get_int(listen, "overruns"), not_kernel = json_get_int(listen, "not_kernel");
@@ -454,6 +465,7 @@ static void print_counters(const json_t *mount)
 	puts(any ? "" : "-");
 	print_shortage(json_object_get(mount, "shortage"));
 	print_quota_listen(json_object_get(mount, "quota_listen"));
+	print_limits(json_object_get(mount, "quota"));
 }
 
 static void print_problems(const json_t *problems)

@@ -31,7 +31,7 @@ struct command {
 
 extern const struct command command_list, command_status, command_commit, command_append, command_extend, command_hold,
 	command_release, command_delete, command_shorten, command_requests, command_approve, command_expire, command_policy, command_push, command_reindex,
-	command_verify, command_export, command_report, command_audit, command_events, command_clock, command_serve, command_watch_upstream, command_errno_table;
+	command_verify, command_export, command_report, command_audit, command_events, command_clock, command_serve, command_quota, command_watch_upstream, command_errno_table;
 
 /* Long options of a command begin with these. Values above any character. */
 enum { OPT_STATE_DIR = 256, OPT_KEY, OPT_JSON, OPT_OF_COMMAND };

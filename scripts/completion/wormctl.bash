@@ -3,7 +3,7 @@
 _wormctl()
 {
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='list status commit append extend hold release delete shorten requests approve expire policy push reindex verify export report audit events serve clock watch-upstream errno-table'
+	local commands='list status commit append extend hold release delete shorten requests approve expire policy push reindex verify export report audit events serve clock quota watch-upstream errno-table'
 	local command='' words='' nth=0 i
 
 	COMPREPLY=()
@@ -56,6 +56,8 @@ _wormctl()
 		serve:-*) words='--listen --token-file --host --allow-remote --json --state-dir --help' ;;
 		clock:-*) words='--reason --json --state-dir --help' ;;
 		clock:*) [ "$nth" -gt 0 ] || words='status accept' ;;
+		quota:-*) words='--fix --json --state-dir --key --help' ;;
+		quota:*) [ "$nth" -gt 0 ] || words='list check' ;;
 		verify:-*) words='--rate --jobs --since --resume --quiet --json --state-dir --key --help' ;;
 		export:-*) words='--out --json --state-dir --help' ;;
 		report:-*) words='--html --text --json --state-dir --help' ;;

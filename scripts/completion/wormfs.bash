@@ -5,7 +5,7 @@ _wormfs()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
 	local options='rules= commit= retention= min= max= mode= hold= hold_role= privdel= approve= staging= staging_idle= settle= digest= digest_rate= sync= atime_api= shared= state= key=
 		clock= push= push_root= push_credentials= push_ca= push_insecure push_wait= push_undated= push_retry= push_connections= push_in_flight= passthrough= io_uring= splice= threads= uring_depth= descriptors= xattr= allow_other
-		audit= audit_success= audit_failure= audit_rotate= audit_anchor= events= events_types= events_ring= events_credentials= events_ca= quota_hit_count quota_listen quota_notify= no_allow_other ro noatime nodev nosuid noexec dev suid exec remount'
+		audit= audit_success= audit_failure= audit_rotate= audit_anchor= events= events_types= events_ring= events_credentials= events_ca= quota= quota_hit_count quota_listen quota_notify= no_allow_other ro noatime nodev nosuid noexec dev suid exec remount'
 	local i list last name before values=''
 
 	COMPREPLY=()
@@ -37,7 +37,7 @@ _wormfs()
 		push=*) values='qumulo:' ;;
 		push_undated=*) values='fail hold' ;;
 		clock=*) values='own wall file:' ;;
-		state=* | key=* | audit_anchor=* | rules=* | push_credentials=* | push_ca=* | events_credentials=* | events_ca=*)
+		state=* | key=* | audit_anchor=* | rules=* | quota=* | push_credentials=* | push_ca=* | events_credentials=* | events_ca=*)
 			compopt -o filenames
 			mapfile -t COMPREPLY < <(compgen -f -- "${last#*=}")
 			return ;;

@@ -138,7 +138,8 @@ static void what_it_has_no_words_for_is_not_sent(void **state)
 		{ "group, soft", { .kind = EVENT_QUOTA_GROUP, .warning = EVENT_QUOTA_BYTES_SOFT }, 0 },
 		{ "project, below", { .kind = EVENT_QUOTA_PROJECT, .warning = EVENT_QUOTA_BYTES_SOFT_BELOW }, 0 },
 		{ "full filesystem", { .kind = EVENT_QUOTA_FILESYSTEM, .warning = EVENT_QUOTA_REFUSED }, -EOPNOTSUPP },
-		{ "directory", { .kind = EVENT_QUOTA_DIRECTORY, .warning = EVENT_QUOTA_BYTES_HARD }, -EOPNOTSUPP },
+		{ "directory, as a project", { .kind = EVENT_QUOTA_DIRECTORY, .warning = EVENT_QUOTA_BYTES_HARD }, 0 },
+		{ "rule", { .kind = EVENT_QUOTA_RULE, .warning = EVENT_QUOTA_BYTES_HARD }, -EOPNOTSUPP },
 		{ "advisory", { .kind = EVENT_QUOTA_USER, .warning = EVENT_QUOTA_BYTES_ADVISORY }, -EOPNOTSUPP },
 		{ "nothing", { .kind = EVENT_QUOTA_USER, .warning = EVENT_QUOTA_NONE }, -EOPNOTSUPP },
 	};
