@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from harness import (ALICE, BOB, FALLOC, RENAME_EXCHANGE, WORMCTL, Refused, as_user, errno_of, fallocate, link_descriptor, opened, renameat2, run,
-                     wait_for, write_file)
+from harness import (ALICE, BOB, FALLOC, RENAME_EXCHANGE, WORMCTL, Refused, as_user, errno_of, fallocate, injected, link_descriptor, opened,
+                     renameat2, run, wait_for, write_file)
+from test_posix_mount import handle_of, open_handle
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
@@ -35,7 +36,7 @@ class Limited:
             f.write(text)
 
     def ctl(self, *args, check=False):
-        return run(WORMCTL, 'quota', *args, '--state-dir', self.share.state, self.share.mnt, check=check)
+        return run(WORMCTL, 'quota', *args, '--state-dir', self.share.state, self.share.mnt if self.share.proc else self.share.share, check=check)
 
     def sections(self):
         out = self.ctl('list', '--json')
@@ -288,6 +289,35 @@ def test_a_rule_counts_what_it_has_locked_and_never_breaks_a_lock(limited, tmp_p
     assert counted_anew(q.share) == 1 and q.used('rule scans') == (8 * KIB + 1, 2)
 
 
+def test_a_lock_that_is_taken_back_counts_for_no_rule(limited, tmp_path):
+    rules = tmp_path / 'rules'
+    rules.write_text('[scans]\npath = /a/**\nretention = 1d\n')
+    q = limited('[rule scans]\nhard = 100K\n', 'rules=%s' % rules)
+    put(q.at('a/f.part'), 8 * KIB)
+    with injected(q.share, 'renameat', 'error=EIO'):	# glibc makes that of renameat2() without flags
+        assert errno_of(os.rename, q.at('a/f.part'), q.at('a/f')) == 'EIO'
+    assert q.share.shows('a/f.part') == 'staging' and q.used('rule scans') == (0, 0)
+    os.rename(q.at('a/f.part'), q.at('a/f'))
+    assert q.share.shows('a/f') == 'retained' and q.used('rule scans') == (8 * KIB, 1)
+
+
+def test_a_file_whose_directory_nobody_knows_is_counted_at_the_next_mount(limited):
+    q = limited('[directory /a]\nhard = 64K\n[user 0]\nhard = 1M\n')
+    put(q.at('a/f'), 10 * KIB)
+    handle = handle_of(q.at('a/f'))
+    q.share.remount()
+    fd = open_handle(q.share.mnt, handle, os.O_WRONLY)	# as an NFS server does it
+    try:
+        os.pwrite(fd, b'x' * 5 * KIB, 10 * KIB)
+    finally:
+        os.close(fd)
+    assert q.used('user 0') == (15 * KIB, 1)
+    assert q.used() == (10 * KIB, 1) and q.share.info()['quota']['recount'] is True
+    assert 'some numbers may be wrong' in run(WORMCTL, 'status', '--state-dir', q.share.state, check=False).out
+    q.share.remount()
+    assert q.used() == (15 * KIB, 1) and counted_anew(q.share) == 2
+
+
 def test_a_file_locked_under_limits_stays_locked_when_they_are_used_up(limited):
     q = limited('[directory /a]\nhard = 8K\n', 'retention=1d')
     with opened(q.at('a/f'), os.O_CREAT | os.O_WRONLY) as fd:
@@ -333,7 +363,7 @@ def test_after_a_kill_it_is_counted_anew_and_after_a_clean_end_it_is_not(limited
     put(q.at('a/g'), 10 * KIB)
     q.share.kill9()
     assert 'these numbers may be old' in q.ctl('list').err
-    put(q.share.at('a/h'), 10 * KIB)	# below, while nothing is mounted
+    put(q.below('a/h'), 10 * KIB)	# while nothing is mounted
     q.share.start()
     assert counted_anew(q.share) == 2 and q.used() == (30 * KIB, 3)
     with_limits = q.share.options
