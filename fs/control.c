@@ -23,6 +23,7 @@
 #include "fs/append.h"
 #include "fs/lock.h"
 #include "fs/log.h"
+#include "fs/quota_limit.h"
 #include "fs/refusal.h"
 #include "fs/request.h"
 #include "fs/state.h"
@@ -262,6 +263,8 @@ static json_t *verb_reindex(struct client *client, const struct control_request 
 	struct reindex_stats stats;
 	int r;
 
+	if (client->fs->limits)	/* a ledger that was restored says of the limits what once was */
+		atomic_store(&client->fs->limits->recount, true);
 	r = state_reindex(client->fs, send_progress, client, &stats);
 	if (r < 0)
 		return control_error(r, ledger_error(client->fs->ledger));

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lockstore/ledger_limits.h"
 #include "lockstore/record.h"
 #include "lockstore/reindex.h"
 #include "lockstore/wormctl/output.h"
@@ -126,6 +127,8 @@ static int offline(const struct wormctl *ctl, struct share *share, struct view *
 	r = share_keep_daemons_away(share, &lock_fd, f);
 	if (r == 0)
 		r = share_ledger(share, LEDGER_CREATE, &ledger, f);
+	if (r == 0 && ledger_meta_set(ledger, LEDGER_LIMITS_CLEAN, "0") < 0)	/* a mount with limits counts anew */
+		r = fail(f, -EIO, "cannot write to the ledger: %s", ledger_error(ledger));
 	if (r < 0)
 		goto out;
 	r = reindex(ledger, key, root_fd, share->ns, on_problem, on_progress, view, ret_stats);

@@ -404,6 +404,26 @@ def test_check_finds_a_wrong_number_and_puts_it_right(limited):
     assert q.used() == (10 * KIB, 1) and counted_anew(q.share) == 2
 
 
+@pytest.mark.parametrize('mounted', [True, False])
+def test_after_a_reindex_the_next_mount_counts_anew(limited, mounted):
+    q = limited()
+    put(q.at('a/f'), 10 * KIB)
+    q.share.stop()
+    shutil.copy(q.share.state + '/ledger.db', q.file + '.old')
+    q.share.start()
+    put(q.at('a/g'), 20 * KIB)
+    q.share.stop()
+    shutil.copy(q.file + '.old', q.share.state + '/ledger.db')	# from a backup
+    if mounted:
+        q.share.start()
+        assert q.used() == (10 * KIB, 1) and q.ctl('check').returncode == 1
+    run(WORMCTL, 'reindex', '--state-dir', q.share.state, q.share.mnt if mounted else q.share.share)
+    if mounted:
+        q.share.stop()
+    q.share.start()
+    assert q.used() == (30 * KIB, 2) and counted_anew(q.share) == 2
+
+
 def test_more_given_back_than_was_kept_is_counted_anew(limited):
     q = limited()
     put(q.at('a/f'), 10 * KIB)
