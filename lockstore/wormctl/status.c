@@ -429,6 +429,27 @@ static void print_limits(const json_t *quota)
 	       json_get_bool(quota, "recount") ? "; some numbers may be wrong, the next mount counts anew" : "");
 }
 
+static void print_quota_notify(const json_t *notify)
+{
+	long long lost = json_get_int(notify, "lost");
+	const json_t *provider;
+	size_t i;
+
+	if (!notify)
+		return;
+	printf("  %-10s ", "notified");
+	json_array_foreach(json_object_get(notify, "providers"), i, provider) {
+		fputs(i ? ", " : "", stdout);
+		print_name(stdout, json_get_text(provider, "kind"));
+		printf(" %lld", (long long)json_get_int(provider, "told"));
+		if (json_get_int(provider, "failed"))
+			printf(" (failed %lld)", (long long)json_get_int(provider, "failed"));
+	}
+	if (lost)
+		printf("; %lld notices found no room and were not told", lost);
+	putchar('\n');
+}
+
 static void print_quota_listen(const json_t *listen)
 {
 	long long overruns = json_get_int(listen, "overruns"), not_kernel = json_get_int(listen, "not_kernel");
@@ -464,6 +485,7 @@ static void print_counters(const json_t *mount)
 	}
 	puts(any ? "" : "-");
 	print_shortage(json_object_get(mount, "shortage"));
+	print_quota_notify(json_object_get(mount, "quota_notify"));
 	print_quota_listen(json_object_get(mount, "quota_listen"));
 	print_limits(json_object_get(mount, "quota"));
 }

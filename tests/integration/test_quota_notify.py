@@ -168,6 +168,8 @@ def test_an_http_server_that_refuses_is_counted_and_logged_once_and_others_are_t
     fill(share.at('h'), uid=ALICE + 1)
     wait_told(share, [(1, 2), (3, 0)])
     assert 'takes notices again' in share.log_text()
+    lines = [line.split(None, 1) for line in share.ctl('status', '--state-dir', share.state).out.splitlines() if line.strip()]
+    assert dict(line for line in lines if len(line) == 2)['notified'] == 'http 1 (failed 2), stdout 3'
 
 
 def test_nobody_waits_for_an_http_server_that_hangs(small):
