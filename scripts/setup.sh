@@ -27,7 +27,7 @@ test=(libcmocka-dev python3-pytest python3-pytest-xdist clang shellcheck strace 
 	samba smbclient samba-testsuite nfs-ganesha nfs-ganesha-vfs libnfs-utils
 	gfal2-plugin-http gfal2-plugin-file gfal2-util-scripts python3-gfal2 python3-gfal2-util
 	chromium jq python3-jsonschema nghttp2-proxy prometheus python3-prometheus-client
-	quota dbus-daemon dbus-bin)
+	quota dbus-daemon dbus-bin systemd)
 suites=(user-mode-linux kmod dmsetup nfs-kernel-server nfs-common rpcbind
 	postgresql bonnie++ libnl-3-dev libnl-genl-3-dev)
 bench=(fio bindfs mergerfs fuse-overlayfs)

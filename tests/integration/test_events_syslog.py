@@ -4,13 +4,16 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
 import struct
+import subprocess
+import tempfile
 import threading
 
 import pytest
 
-from harness import Refused, errno_of, wait_for, write_file
+from harness import Refused, errno_of, need_program, run, wait_for, write_file
 
 ALLOWED = 'nobody is there|connection is gone'
 
@@ -122,6 +125,58 @@ def test_the_journal_gets_fields_and_exact_paths(mount, tmp_path):
     assert entry['WORMFS_PATH'] == b'/' + name and entry['WORMFS_TYPE'] == b'MKdir' and entry['PRIORITY'] == b'6'
     assert entry['WORMFS_SEQ'] == b'%d' % line['Seq'] and entry['SYSLOG_IDENTIFIER'] == b'wormfs' and line['Event']['Type'] == 'MKdir'
     log.close()
+
+
+JOURNALD = '/lib/systemd/systemd-journald'
+
+
+@contextlib.contextmanager
+def journald(root):
+    """systemd's own journal, with a /run of its own, which is `root` outside."""
+    need_program('journalctl')
+    if not os.access(JOURNALD, os.X_OK):
+        pytest.skip('needs ' + JOURNALD)
+    os.makedirs(os.path.join(root, 'systemd'))
+    os.makedirs(os.path.join(root, 'log', 'journal'))
+    script = 'mount --bind "$1" /run && exec %s' % JOURNALD
+    with open(os.path.join(root, 'stderr'), 'wb') as err:
+        proc = subprocess.Popen(['unshare', '-m', 'sh', '-c', script, 'sh', root], stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+    try:
+        there = os.path.join(root, 'systemd/journal/socket')
+        wait_for('journald', lambda: os.path.exists(there) or proc.poll() is not None)
+        if proc.poll() is not None:
+            pytest.skip('systemd-journald does not run here: ' + open(os.path.join(root, 'stderr'), errors='replace').read().strip())
+        yield there
+    finally:
+        proc.terminate()
+        proc.wait(30)
+
+
+def journal_of(root, *matches):
+    p = run('journalctl', '--directory=' + os.path.join(root, 'log/journal'), '-o', 'json', '--all', '--no-pager', *matches, check=False)
+    return [json.loads(line) for line in p.out.splitlines() if line.startswith('{')]
+
+
+def test_systemds_own_journal_has_each_event_and_finds_it_by_field(mount):
+    share = mount('retention=1y', start=False)
+    root = tempfile.mkdtemp(prefix='wj')	# short: the path of a socket
+    try:
+        with journald(root) as socket_path:
+            share.start('retention=1y,events=journald:%s' % socket_path)
+            name = b'a\nMESSAGE=b\xff'
+            write_file(share.at('locked'))
+            assert errno_of(os.unlink, share.at('locked')) == 'EPERM'
+            os.mkdir(os.path.join(os.fsencode(share.at()), name))
+            found = wait_for('the journal to have it', lambda: journal_of(root, 'SYSLOG_IDENTIFIER=wormfs', 'WORMFS_TYPE=MKdir'))
+            assert len(found) == 1 and found[0]['_TRANSPORT'] == 'journal' and found[0]['_PID'] == str(share.proc.pid)
+            assert bytes(found[0]['WORMFS_PATH']) == b'/' + name		# not UTF-8: an array of bytes
+            assert json.loads(found[0]['MESSAGE'])['Seq'] == int(found[0]['WORMFS_SEQ'])
+            refused = journal_of(root, 'SYSLOG_IDENTIFIER=wormfs', 'PRIORITY=4')
+            assert [(e['WORMFS_TYPE'], e['WORMFS_PATH'], json.loads(e['MESSAGE'])['Event']['Error']) for e in refused] == [('Unlink', '/locked', 'EPERM')]
+            assert sorted(int(e['WORMFS_SEQ']) for e in journal_of(root, 'SYSLOG_IDENTIFIER=wormfs')) == list(range(1, int(found[0]['WORMFS_SEQ']) + 1))
+            share.stop()
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.mark.parametrize('where', ['syslog:kernel', 'syslog:local0@relative', 'syslog:', 'syslog:local0@/' + 'x' * 108, 'journald:', 'journald:x'])
