@@ -31,6 +31,7 @@ test=(libcmocka-dev python3-pytest python3-pytest-xdist clang shellcheck strace 
 suites=(user-mode-linux kmod dmsetup nfs-kernel-server nfs-common rpcbind
 	postgresql bonnie++ libnl-3-dev libnl-genl-3-dev)
 bench=(fio bindfs mergerfs fuse-overlayfs)
+command -v npm >/dev/null || test+=(nodejs npm)	# Debian's; another one's npm comes with its nodejs
 
 # 3.18 has FUSE over io_uring, and 3.18.3 its crash fixes. Source: libfuse's ChangeLog.rst.
 libfuse_min=3.18.3
@@ -197,7 +198,31 @@ get_libfuse()
 	rm -rf "$dir/obj" "$dir/apt"
 }
 
-mode=${1:-} retry='' only_packages=''
+# The SDK that parses our events in tests/integration/test_events_cloudevents.py: what package-lock.json names, its checksums checked.
+sdk_from=$root/tests/integration/tools/cloudevents sdk_to=$root/build/cloudevents
+
+has_cloudevents()
+{
+	cmp -s "$sdk_from/package-lock.json" "$sdk_to/done"
+}
+
+get_cloudevents()
+{
+	local to=$sdk_to
+
+	mkdir -p "$to" && exec 8>"$to/.lock" && flock 8 && cp "$sdk_from"/package*.json "$to" || return
+	has_cloudevents && return	# another run was faster
+	rm -f "$to/lost"
+	if timeout 120 npm ci --prefix "$to" --cache "$to/cache" --fetch-retries 1 --ignore-scripts --no-audit --no-fund </dev/null >"$to/log" 2>&1; then
+		rm -rf "$to/cache"
+		cp "$sdk_from/package-lock.json" "$to/done"
+	else
+		: >"$to/lost"
+		say "the SDK of CloudEvents cannot be had, see $to/log: the test that needs it is skipped"
+	fi
+}
+
+mode=${1:-} wants_libfuse='' wants_cloudevents='' retry='' only_packages=''
 case $mode in
 build)  wanted=("${build[@]}") ;;
 test)   wanted=("${build[@]}" "${test[@]}") ;;
@@ -227,12 +252,17 @@ if [ ${#missing[@]} -gt 0 ]; then
 	install_packages "${missing[@]}" || exit 1
 fi
 
-if [ -z "$only_packages" ] && { [ -n "$retry" ] || ! [ -s "$stamp" ]; }; then
+[ -n "$retry" ] || ! [ -s "$stamp" ] && wants_libfuse=1
+case $mode in
+test|suites) { [ -n "$retry" ] || ! [ -e "$sdk_to/lost" ]; } && ! has_cloudevents && wants_cloudevents=1 ;;
+esac
+if [ -z "$only_packages" ] && [ -n "$wants_libfuse$wants_cloudevents" ]; then
 	# Under sudo, in a user's checkout: what is built there is the user's.
 	owner=$(stat -c %u "$root")
 	if [ $EUID -eq 0 ] && [ "$owner" -ne 0 ]; then
 		exec setpriv --reuid "$owner" --regid "$(stat -c %g "$root")" --clear-groups \
 			"$root/scripts/setup.sh" "$@"
 	fi
-	get_libfuse
+	[ -z "$wants_libfuse" ] || get_libfuse
+	[ -z "$wants_cloudevents" ] || get_cloudevents
 fi

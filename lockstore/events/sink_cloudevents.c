@@ -154,8 +154,8 @@ static int connect_http(struct event_sink *sink)
 	own->easy = curl_easy_init();
 	if (!own->multi || !own->easy)
 		goto fail;
-	r = add_header(own, own->batch ? "Content-Type: application/cloudevents-batch+json; charset=UTF-8" :
-					 "Content-Type: application/cloudevents+json; charset=UTF-8");
+	/* Without a charset, which JSON has not got: the SDK for Node.js compares the whole of it. */
+	r = add_header(own, own->batch ? "Content-Type: application/cloudevents-batch+json" : "Content-Type: application/cloudevents+json");
 	if (r == 0)
 		r = add_header(own, "Expect:");	/* a round trip less */
 	if (r == 0)

@@ -1,5 +1,5 @@
 """Events as CloudEvents over HTTP POST: valid by the rules of CloudEvents 1.0 and its JSON format, each delivered, in order, also
-when the receiver or the daemon dies. No SDK of CloudEvents is in Debian: the rules are written out here."""
+when the receiver or the daemon dies. The rules are written out here, and the SDK of CloudEvents for Node.js (scripts/setup.sh test gets it) parses them, too."""
 import base64
 import contextlib
 import http.server
@@ -7,13 +7,15 @@ import json
 import os
 import re
 import socket
+import shutil
 import ssl
+import subprocess
 import threading
 import time
 
 import pytest
 
-from harness import WORMCTL, Refused, run, wait_for
+from harness import ROOT, WORMCTL, Refused, run, wait_for
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 ALLOWED = 'not delivered|refused again'
@@ -126,6 +128,46 @@ def check_cloudevent(event):
             assert not re.search('[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]', value)
     assert event['type'] == 'wormfs.' + event['data']['Event']['Type'] and event['data']['Seq'] == int(event['id'])
     assert event['sequence'] == '%020d' % int(event['id'])
+
+
+SDK = os.path.join(ROOT, 'build', 'cloudevents', 'node_modules')
+
+
+@contextlib.contextmanager
+def sdk_receiver():
+    """Its port, and the events as the SDK of CloudEvents gives them, as they come."""
+    if not shutil.which('node') or not os.path.isdir(os.path.join(SDK, 'cloudevents')):
+        pytest.skip('the SDK of CloudEvents is not there: scripts/setup.sh test --retry gets it where npm can')
+    got = []
+    proc = subprocess.Popen(['node', os.path.join(ROOT, 'tests/integration/tools/cloudevents/receiver.js')], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            env={**os.environ, 'NODE_PATH': SDK})
+    port = int(proc.stdout.readline())
+    reader = threading.Thread(target=lambda: got.extend(json.loads(line) for line in proc.stdout))
+    reader.start()
+    try:
+        yield port, got
+    finally:
+        proc.kill()
+        proc.wait()
+        reader.join()
+        proc.stdout.close()
+
+
+@pytest.mark.parametrize('kind', ['cloudevents', 'cloudevents-batch'])
+def test_the_SDK_of_cloudevents_parses_and_validates_every_event(mount, kind):
+    with sdk_receiver() as (port, got):
+        share = start(mount, port, kind)
+        names = [b'plain', b'new\nline', b'"q\\"', b'\xff\xfe', 'größe 😀'.encode()]
+        for name in names:
+            os.mkdir(os.path.join(os.fsencode(share.at()), name))
+            os.rmdir(os.path.join(os.fsencode(share.at()), name))
+        last = last_number(share)
+        wait_for('all of them', lambda: len(got) >= last or any('error' in e for e in got))
+        assert [e for e in got if 'error' in e] == [] and numbers(got) == list(range(1, last + 1))
+        for event in got:
+            check_cloudevent(event)
+        assert [e.get('subject') for e in got if e['type'] == 'wormfs.MKdir'] == ['/plain', None, '/"q\\"', None, '/größe 😀']
+        share.stop()
 
 
 @pytest.mark.parametrize('kind, media', [('cloudevents', 'application/cloudevents+json'),
