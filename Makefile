@@ -23,6 +23,10 @@ PACKAGES_FS := fuse3 $(PACKAGES_STORE)
 PACKAGES_HTTP := libmicrohttpd gnutls libcrypto jansson
 PACKAGES_FAULT := jansson libpcre2-8
 PACKAGES_ARCHIVE := fuse3 zlib
+# V=1 shows the commands.
+say = $(if $(V),,@printf '  %s  %s\n' $(1) $@;)
+# As many at once as there are processors, unless the caller has said something else.
+jobs = $(if $(filter -j%,$(MAKEFLAGS))$(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 pkg = $(shell PKG_CONFIG_PATH='$(PKG_CONFIG_PATH)' pkg-config $(1) $(2))
 
 OUR_CFLAGS = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DFUSE_USE_VERSION=314 -DWORMFS_VERSION='"$(VERSION)"' -I. \
@@ -52,7 +56,7 @@ FS_PURE_SRC := $(filter fs/guard.c fs/control_request.c fs/quota_command.c fs/qu
 
 ## all: build wormfs, wormctl and mockarchive (installs what is missing first)
 all: setup-build
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory $(jobs) programs
 
 programs: $(BUILD)/wormfs $(BUILD)/wormctl $(BUILD)/mockqumulo $(BUILD)/mockarchive
 
@@ -61,39 +65,39 @@ setup-build:
 
 $(BUILD)/libwormstore.a: $(call obj,$(STORE_SRC))
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $^
 
 $(BUILD)/libwormhttp.a: $(call obj,$(HTTP_SRC))
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)$(AR) rcs $@ $^
 
 $(BUILD)/wormfs: $(call obj,$(FS_SRC)) $(BUILD)/libwormstore.a
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_FS)) $(LDFLAGS)
+	$(call say,LD)$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_FS)) $(LDFLAGS)
 
 $(BUILD)/wormctl: $(call obj,$(CTL_SRC) fs/guard.c) $(BUILD)/libwormhttp.a $(BUILD)/libwormstore.a
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE) $(PACKAGES_HTTP)) $(LDFLAGS)
+	$(call say,LD)$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE) $(PACKAGES_HTTP)) $(LDFLAGS)
 
 $(BUILD)/mockqumulo: $(call obj,$(QUMULO_SRC)) $(BUILD)/libwormhttp.a
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_HTTP)) $(LDFLAGS)
+	$(call say,LD)$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_HTTP)) $(LDFLAGS)
 
 # The daemon of wormfs with an archive in between (fs/tier.h), not a copy of it.
 $(BUILD)/mockarchive: $(call obj,$(ARCHIVE_SRC) $(FAULT_SRC) $(filter-out fs/main.c,$(FS_SRC))) $(BUILD)/libwormhttp.a $(BUILD)/libwormstore.a
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_FS) $(PACKAGES_ARCHIVE) $(PACKAGES_HTTP) $(PACKAGES_FAULT)) -lm $(LDFLAGS)
+	$(call say,LD)$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_FS) $(PACKAGES_ARCHIVE) $(PACKAGES_HTTP) $(PACKAGES_FAULT)) -lm $(LDFLAGS)
 
 $(BUILD)/obj/fs/%.o: fs/%.c
 	@mkdir -p $(@D)
-	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_FS)) $(CFLAGS) -c -o $@ $<
+	$(call say,CC)$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_FS)) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/mockarchive/%.o: mockarchive/%.c
 	@mkdir -p $(@D)
-	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_HTTP) $(PACKAGES_ARCHIVE)) $(CFLAGS) -c -o $@ $<
+	$(call say,CC)$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_HTTP) $(PACKAGES_ARCHIVE)) $(CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/mockarchive/web.o: $(wildcard mockarchive/web/*)
 $(BUILD)/obj/lockstore/wormctl/serve_page.o: $(wildcard lockstore/wormctl/web/*)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_STORE)) $(CFLAGS) -c -o $@ $<
+	$(call say,CC)$(CC) $(OUR_CFLAGS) $(call pkg,--cflags,$(PACKAGES_STORE)) $(CFLAGS) -c -o $@ $<
 
 # Of the mocks each has what it tests: both call their rules faults.
 $(BUILD)/tests/test_mockqumulo: $(call obj,$(QUMULO_PURE_SRC))
@@ -105,18 +109,18 @@ $(BUILD)/obj/tests/unit/test_quota_listener.o: OUR_CFLAGS += $(call pkg,--cflags
 
 $(UNIT_BIN): $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(call obj,$(FS_PURE_SRC)) $(BUILD)/libwormstore.a $(BUILD)/libwormhttp.a
 	@mkdir -p $(@D)
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(call pkg,--libs,$(PACKAGES_STORE)) \
+	$(call say,LD)$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(call pkg,--libs,$(PACKAGES_STORE)) \
 		-Wl,--as-needed $(call pkg,--libs,$(PACKAGES_HTTP) $(PACKAGES_FAULT)) $(LDFLAGS)
 
 # Not with the builder's CFLAGS: a sanitizer looks at wormfs, not at what tests it.
 $(TOOL_BIN): $(BUILD)/tests/%:
 	@mkdir -p $(@D)
-	$(CC) $(OUR_CFLAGS) $(OUR_LDFLAGS) -O2 -g -MF $@.d -o $@ $(filter %/$(@F).c,$(TOOL_SRC))
+	$(call say,LD)$(CC) $(OUR_CFLAGS) $(OUR_LDFLAGS) -O2 -g -MF $@.d -o $@ $(filter %/$(@F).c,$(TOOL_SRC))
 $(foreach src,$(TOOL_SRC),$(eval $(BUILD)/tests/$(basename $(notdir $(src))): $(src)))
 
 $(BUILD)/tests/policybench $(BUILD)/tests/eventbench: $(BUILD)/tests/%: $(BUILD)/obj/tests/bench/%.o $(BUILD)/libwormstore.a
 	@mkdir -p $(@D)
-	$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE)) $(LDFLAGS)
+	$(call say,LD)$(CC) $(OUR_LDFLAGS) $(CFLAGS) -o $@ $^ $(call pkg,--libs,$(PACKAGES_STORE)) $(LDFLAGS)
 
 tests-bin: $(UNIT_BIN) $(TOOL_BIN) $(BUILD)/tests/policybench $(BUILD)/tests/eventbench
 
@@ -124,17 +128,17 @@ tests-bin: $(UNIT_BIN) $(TOOL_BIN) $(BUILD)/tests/policybench $(BUILD)/tests/eve
 
 ## unit: unit tests only
 unit: setup-test
-	@$(MAKE) --no-print-directory $(UNIT_BIN)
+	@$(MAKE) --no-print-directory $(jobs) $(UNIT_BIN)
 	@set -e; for t in $(UNIT_BIN); do $$t; done
 
 ## bench: wormfs beside its peers, needs root; ARGS='--quick --goals', ARGS=--audit (tests/bench/bench.py --help)
 bench: setup-bench
-	@$(MAKE) --no-print-directory programs $(BUILD)/tests/fsbench $(BUILD)/tests/policybench $(BUILD)/tests/eventbench
+	@$(MAKE) --no-print-directory $(jobs) programs $(BUILD)/tests/fsbench $(BUILD)/tests/policybench $(BUILD)/tests/eventbench
 	@BUILD='$(BUILD)' $(PYTHON) tests/bench/bench.py $(ARGS)
 
 ## bench-push: locks a second to a cluster, beside the serial way; ARGS='--goals --pending 1000000' (tests/bench/pushbench.py --help)
 bench-push: setup-bench
-	@$(MAKE) --no-print-directory programs $(BUILD)/tests/mkfiles
+	@$(MAKE) --no-print-directory $(jobs) programs $(BUILD)/tests/mkfiles
 	@BUILD='$(BUILD)' $(PYTHON) tests/bench/pushbench.py $(ARGS)
 
 setup-bench:
@@ -158,31 +162,35 @@ SUITES := tests/suites/run.sh
 ## run: install, build, and mount wormfs over SHARE=/some/dir in the foreground; OPTIONS=mount options
 run: setup-build
 	@test -n '$(SHARE)' || { echo 'make run: which directory? make run SHARE=/some/dir' >&2; exit 2; }
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory $(jobs) programs
 	@scripts/run.sh '$(BUILD)' '$(SHARE)' '$(OPTIONS)'
 
 ## check: install, build, and run the unit tests and the integration tests (root: on real mounts)
 check: setup-test
-	@$(MAKE) --no-print-directory programs tests-bin
+	@$(MAKE) --no-print-directory $(jobs) programs tests-bin
 	@set -e; for t in $(UNIT_BIN); do $$t; done
 	WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration
 
 ## check-transports: the tests that a transport can change, in every combination and with the distribution's libfuse
 check-transports: setup-test
-	@$(MAKE) --no-print-directory programs tests-bin
+	@$(MAKE) --no-print-directory $(jobs) programs tests-bin
 	@set -e; for t in $(TRANSPORTS); do echo "== $$t"; \
 		WORMFS=$(BUILD)/wormfs WORMFS_TEST_OPTIONS=$$t $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS)); done
 	@echo "== the distribution's libfuse (left out: O_TMPFILE, which libfuse before 3.17 does not have)"
-	@$(MAKE) --no-print-directory BUILD=$(BUILD)-distribution LIBFUSE=system programs tests-bin
+	@$(MAKE) --no-print-directory $(jobs) BUILD=$(BUILD)-distribution LIBFUSE=system programs tests-bin
 	@WORMFS=$(BUILD)-distribution/wormfs WORMCTL=$(BUILD)-distribution/wormctl $(PYTEST) \
 		-k 'not T24 and not default_ACLs_are_inherited and not setgid_file_made_in_a_setgid' \
 		$(addprefix tests/integration/,$(filter-out test_tmpfile.py,$(TRANSPORT_TESTS)))
 
 ## check-asan, check-tsan: unit and integration tests under the address and undefined, or thread sanitizer
+ASAN := BUILD=build-asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer'
+TSAN := BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -fno-omit-frame-pointer'
 check-asan: setup-test
-	@$(MAKE) --no-print-directory BUILD=build-asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer' sanitized
+	@$(MAKE) --no-print-directory $(jobs) $(ASAN) programs tests-bin
+	@$(MAKE) --no-print-directory $(ASAN) sanitized
 check-tsan: setup-test
-	@$(MAKE) --no-print-directory BUILD=build-tsan CFLAGS='-O1 -g -fsanitize=thread -fno-omit-frame-pointer' sanitized
+	@$(MAKE) --no-print-directory $(jobs) $(TSAN) programs tests-bin
+	@$(MAKE) --no-print-directory $(TSAN) sanitized
 
 sanitized: programs tests-bin
 	@set -e; for t in $(UNIT_BIN); do $(SAN_ENV) $$t; done
@@ -191,20 +199,20 @@ sanitized: programs tests-bin
 ## suites: outside programs and crashes on a mount (kill, power loss, snapshots, Samba, NFS, user-mode Linux)
 suites:
 	@$(SETUP) suites
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory $(jobs) programs
 	$(SUITES) never kill9 powerloss-ext4 powerloss-xfs snapshots crashpoint errinject users smb nfs stress uml-dm uml-nfsd uml-quota
 	$(SUITES) lock kill9 powerloss-ext4 powerloss-xfs snapshots crashpoint errinject smb
 
 ## suites-short: those of them that CI runs
 suites-short:
 	@$(SETUP) suites
-	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory $(jobs) programs
 	ROUNDS=3 POINTS=1 $(SUITES) never kill9 powerloss-ext4 snapshots crashpoint users nfs uml-nfsd
 	ROUNDS=3 POINTS=1 $(SUITES) lock kill9 powerloss-ext4 powerloss-xfs crashpoint errinject
 
 ## soak: the long versions: 200 kills, 1,000,000 files, 100,000 rounds of every race in every transport
 soak: setup-test
-	@$(MAKE) --no-print-directory programs tests-bin
+	@$(MAKE) --no-print-directory $(jobs) programs tests-bin
 	@set -e; for t in '' $(TRANSPORTS); do echo "== $$t"; JOBS=0 WORMFS_TEST_SOAK=1 WORMFS_TEST_KILLS=200 WORMFS_TEST_FILES=1000000 \
 		WORMFS_TEST_OPTIONS=$$t WORMFS_TEST_TIMEOUT=3600 WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration; done
 
