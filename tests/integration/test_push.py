@@ -242,7 +242,7 @@ def test_with_push_wait_the_cluster_has_the_lock_when_close_returns(cluster):
         assert lock_of(mock, 'f%d' % i), 'right behind its close'
     pushed(share)
     assert len(asked(mock)) == 5, 'once each'
-    mock.fault('delay', ms=3000, times=1)
+    mock.fault('delay', ms=3000, times=1, method='PATCH')	# not the first questions of the mount
     share.remount(share.options.replace('push_wait=10', 'push_wait=1'))
     begun = time.monotonic()
     write_file(share.at('slow'), b'x')

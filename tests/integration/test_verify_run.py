@@ -112,9 +112,9 @@ def test_only_the_daemons_user_gets_a_descriptor_of_what_is_below(wormfs):
 
 
 def test_the_weekly_run_is_a_timer_that_systemd_takes(tmp_path):
-    from harness import ROOT, need_program
+    from harness import BIN, ROOT, need_program
     analyze = need_program('systemd-analyze')
-    run('make', '-C', ROOT, 'install', 'SETUP=true', 'programs=', 'DESTDIR=%s' % tmp_path, 'BUILD=' + os.path.dirname(WORMCTL))
+    run('make', '-C', ROOT, 'install', 'SETUP=true', 'programs=', 'DESTDIR=%s' % tmp_path, 'BUILD=' + os.path.dirname(BIN))	# the programs of the tests may be copies
     found = [os.path.join(d, n) for d, _, names in os.walk(tmp_path) for n in names if n.startswith('wormfs-verify@')]
     assert sorted(map(os.path.basename, found)) == ['wormfs-verify@.service', 'wormfs-verify@.timer']
     for path in found:
