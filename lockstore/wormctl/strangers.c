@@ -276,17 +276,24 @@ static void unreadable(void *arg, const char *path, const char *what)
 	st->options->error(st->options->arg, path, what);
 }
 
-/* Those that the ledger got to know meanwhile are none: one wait for all of them. */
+/* Those that the ledger gets to know are none: one wait for all of them. Who is not closing any more has had its row queued before it was
+ * asked about, so the wait that follows brings the row; asked after the wait, it could have ended between the two. */
 static int look_at_suspects(struct strangers *st)
 {
 	int r = 0;
 
+	for (size_t i = 0; i < st->nsuspects; i++) {
+		if (!is_closing(st, st->suspects[i]))
+			continue;
+		free(st->suspects[i]);
+		st->suspects[i] = NULL;
+	}
 	(void)subject_sync(st->subject);	/* a ledger that lags makes strangers, rightly */
 	(void)testimony_refresh(st->options->testimony, INT64_MAX);
 	for (size_t i = 0; i < st->nsuspects; i++) {
 		if (r == 0)
 			r = tick(st);
-		if (r == 0)
+		if (r == 0 && st->suspects[i])
 			r = look_at_stranger(st, st->suspects[i]);
 		if (r < 0 && r != -ENOMEM && r != -ECANCELED) {
 			unreadable(st, st->suspects[i], strerror(-r));
@@ -375,8 +382,11 @@ static int walk(struct strangers *st)
 	if (r != -ENOTDIR && r != -ENOENT && r != -ELOOP)
 		return r;
 	/* PATH is a file, or nothing any more. */
-	(void)subject_sync(st->subject);
-	return look_at_stranger(st, st->subject->path);
+	st->suspects[0] = strdup(st->subject->path);
+	if (!st->suspects[0])
+		return -ENOMEM;
+	st->nsuspects = 1;
+	return look_at_suspects(st);
 }
 
 int strangers_find(struct subject *subject, const struct verifier_options *options, struct verifier_totals *totals,
