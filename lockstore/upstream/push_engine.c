@@ -1,6 +1,6 @@
 /* The engine: one thread that takes jobs from the queue, asks the cluster, and gives them back with what came of it.
  *
- * A job ends as told only with a lock in an answer that covers what is wanted. Whatever leaves that open, and every refusal,
+ * A job ends as told only with a lock in an answer about its file that covers what is wanted. Whatever leaves that open, and every refusal,
  * is followed by one look at the file, since the lock may be there all the same: from a request whose answer was lost, or from
  * somebody else. */
 #include "lockstore/upstream/pusher_private.h"
@@ -19,6 +19,7 @@
 #define SKEW_WARN_S 60
 #define SAME_CUT_MS 1000	/* within this, failures on one port are one connection's */
 #define CHECK_AGAIN_MS 600000	/* while what was found at the start is not as it should be */
+#define STRANGER "it answers about another file: what is between us and the cluster?"
 
 struct engine {
 	struct pusher *pusher;
@@ -181,6 +182,12 @@ static void say(struct job *job, const char *text)
 
 static void on_reply(struct qumulo_call *call, struct upstream_reply *reply);
 
+/* Something between us and the cluster mixes answers up: it says nothing of our file. */
+static bool is_stranger(const struct job *job, const struct upstream_reply *reply)
+{
+	return !upstream_reply_is_of(reply, engine_of(job)->pusher->root, job->path);
+}
+
 static void ask(struct job *job, enum job_step step)
 {
 	struct engine *e = engine_of(job);
@@ -217,7 +224,8 @@ static void on_looked(struct job *job, const struct upstream_reply *reply)
 			ask(job, JOB_SEND);
 		} else {
 			say(job, reply->has_lock ? "it answered that all is well, and the file is not locked" :
-						   "it does not show the lock of the file: may we read its ACL?");
+				 is_stranger(job, reply) ? STRANGER :
+							   "it does not show the lock of the file: may we read its ACL?");
 			end_job(job, JOB_REFUSED);
 		}
 		return;
@@ -279,6 +287,11 @@ static void on_reply(struct qumulo_call *call, struct upstream_reply *reply)
 	if (!note_answer(engine_of(job), reply)) {
 		end_job(job, JOB_UNSENT);
 		return;
+	}
+	if (reply->outcome == UPSTREAM_DONE && is_stranger(job, reply)) {
+		reply->outcome = UPSTREAM_UNCLEAR;
+		reply->has_lock = false;
+		snprintf(reply->text, sizeof(reply->text), "%s", STRANGER);
 	}
 	if (job->step == JOB_SEND)
 		on_sent(job, reply);

@@ -83,6 +83,24 @@ bool upstream_lock_covers(const struct upstream_lock *have, const struct upstrea
 	return !want->has_until || (have->has_until && have->until_s >= want->until_s);
 }
 
+static bool is_utf8(const char *text)
+{
+	json_t *json = json_string(text);
+
+	json_decref(json);
+	return json != NULL;
+}
+
+bool upstream_reply_is_of(const struct upstream_reply *reply, const char *root, const char *path)
+{
+	size_t len = strcmp(root, "/") == 0 ? 0 : strlen(root);
+	const char *is = reply->path;
+
+	if (!is || reply->num_links > 1)
+		return true;
+	return (strncmp(is, root, len) == 0 && is[len] == '/' && strcmp(is + len + 1, path) == 0) || !is_utf8(root) || !is_utf8(path);
+}
+
 /* What comes from outside and goes to a person: one line, printable, no longer than fits. */
 static void put_text(char *to, size_t size, const char *from)
 {

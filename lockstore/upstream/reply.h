@@ -93,4 +93,9 @@ int upstream_time_parse(const char *text, int64_t *ret_s);
 /* The proof: the lock ends at or after what is wanted, and holds if a hold is wanted. What is not wanted may be there. */
 bool upstream_lock_covers(const struct upstream_lock *have, const struct upstream_lock *want);
 
+/* False: the reply says that it is about another file than the one at `path` (without a slash in front) below `root`, so its lock proves
+ * nothing. Where that cannot be told it is true: no path in the reply, a name that is no UTF-8, a file of several names, of which
+ * the cluster chooses one. */
+bool upstream_reply_is_of(const struct upstream_reply *reply, const char *root, const char *path);
+
 #endif

@@ -233,6 +233,30 @@ static void test_proof(void **state)
 		CHECK_INT(cases[i].promise, upstream_lock_covers(&cases[i].have, &cases[i].want), cases[i].covers);
 }
 
+static void test_whose_answer_it_is(void **state)
+{
+	static const struct { const char *promise, *says; unsigned links; const char *root, *path; bool ours; } cases[] = {
+		{ "the path that was asked about", "/x/d/f", 1, "/x", "d/f", true },
+		{ "below the root of all", "/f", 1, "/", "f", true },
+		{ "another name", "/x/d/g", 1, "/x", "d/f", false },
+		{ "a longer name", "/x/d/ff", 1, "/x", "d/f", false },
+		{ "a shorter name", "/x/d", 1, "/x", "d/f", false },
+		{ "another root", "/y/d/f", 1, "/x", "d/f", false },
+		{ "a root that only begins alike", "/xd/f", 1, "/x", "d/f", false },
+		{ "nothing", "", 1, "/x", "f", false },
+		{ "how many names is not said", "/x/g", 0, "/x", "f", false },
+		{ "one of several names", "/x/g", 2, "/x", "f", true },
+		{ "no path is said", NULL, 1, "/x", "f", true },
+		{ "a name that JSON cannot have", "/x/\xef\xbf\xbd", 1, "/x", "\xff", true },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct upstream_reply reply = { .path = (char *)cases[i].says, .num_links = cases[i].links };
+
+		CHECK_INT(cases[i].promise, upstream_reply_is_of(&reply, cases[i].root, cases[i].path), cases[i].ours);
+	}
+}
+
 /* ---- addresses ---- */
 
 static void test_endpoint(void **state)
@@ -410,6 +434,7 @@ int main(void)
 		cmocka_unit_test(test_headers),
 		cmocka_unit_test(test_times),
 		cmocka_unit_test(test_proof),
+		cmocka_unit_test(test_whose_answer_it_is),
 		cmocka_unit_test(test_endpoint),
 		cmocka_unit_test(test_refs),
 		cmocka_unit_test(test_versions),
