@@ -355,8 +355,9 @@ static int change_all(struct ledger *ledger, const char *sql, const struct file_
 	return ledger_change_end(ledger, r);
 }
 
-/* Failed tries make the engine look before it sends: once more than none, and no status, says that nobody knows. */
-#define RETRY "UPDATE file SET push_due_ms = 0, push_error = NULL, push_class = NULL, push_status = 0," \
+/* Failed tries make the engine look before it sends: once more than none, and no status, says that nobody knows; of a settled row
+ * the end that the cluster has. */
+#define RETRY "UPDATE file SET push_due_ms = 0, push_error = NULL, push_class = NULL, push_status = 0, push_tries = push_state = 3," \
 	" pushed_until_s = CASE WHEN push_state = 3 THEN NULL ELSE pushed_until_s END," \
 	" push_state = CASE WHEN push_state >= 2 THEN 0 ELSE push_state END"
 
@@ -368,13 +369,13 @@ int ledger_push_again(struct ledger *ledger, const struct file_key *key, bool al
 	r = change_all(ledger, all ? "UPDATE file SET push = 1, push_due_ms = 0, push_error = NULL, push_class = NULL, push_status = 0, push_state = 0,"
 				     " push_tries = 1, pushed_until_s = NULL,"
 				     " pushed_hold = CASE WHEN pushed_hold = 1 THEN 2 ELSE pushed_hold END WHERE key = ?1" :
-				     RETRY ", push_tries = 0, push = 1 WHERE key = ?1", key, 0, &n);
+				     RETRY ", push = 1 WHERE key = ?1", key, 0, &n);
 	return r == 0 && n == 0 ? -ENOENT : r;
 }
 
 int ledger_push_retry(struct ledger *ledger, uint64_t *ret_n)
 {
-	return change_all(ledger, RETRY ", push_tries = 0 WHERE push_state >= 2", NULL, 0, ret_n);
+	return change_all(ledger, RETRY " WHERE push_state >= 2", NULL, 0, ret_n);
 }
 
 int ledger_push_not_beyond(struct ledger *ledger, int64_t max_due_ms)

@@ -205,6 +205,15 @@ static void ask(struct job *job, enum job_step step)
 	end_job(job, JOB_LATER);
 }
 
+/* An end that is there already, and no earlier than ours, is not sent: what was noted of the cluster may be less than it has. */
+static void leave_out_end(struct job *job, const struct upstream_reply *reply)
+{
+	struct upstream_lock *set = &job->plan.set;
+
+	if (reply->has_lock && reply->lock.has_until && reply->lock.until_s >= set->until_s)
+		set->has_until = false;
+}
+
 /* The answer to a look. */
 static void on_looked(struct job *job, const struct upstream_reply *reply)
 {
@@ -216,6 +225,7 @@ static void on_looked(struct job *job, const struct upstream_reply *reply)
 		if (reply->has_lock && push_plan_is_met(&job->plan, &reply->lock)) {
 			end_job(job, JOB_TOLD);
 		} else if (first) {
+			leave_out_end(job, reply);
 			ask(job, JOB_SEND);
 		} else if (job->status / 100 != 2) {
 			end_job(job, JOB_REFUSED);	/* what was said to the request stands */

@@ -119,9 +119,9 @@ static int make_job(struct keeper *k, const struct ledger_push_row *row, const s
 	job->plan = *plan;
 	job->tries = row->tries;
 	job->was_failed = row->state >= LEDGER_PUSH_FAILED;
-	/* A request whose answer was lost, or a ledger that was: look before you send. */
-	job->step = row->push == LEDGER_PUSH_ASK || (row->tries && (row->status == 0 || row->status >= 500 || row->status / 100 == 2)) ?
-		    JOB_LOOK_FIRST : JOB_SEND;
+	/* A request whose answer was lost, or a ledger that was, or an end that the ledger does not know any more: look before you send. */
+	job->step = row->push == LEDGER_PUSH_ASK || row->state == LEDGER_PUSH_SETTLED ||
+		    (row->tries && (row->status == 0 || row->status >= 500 || row->status / 100 == 2)) ? JOB_LOOK_FIRST : JOB_SEND;
 	job->path = strdup(row->path);
 	r = job->path ? endpoint_ref(k->pusher->root, row->path, &job->ref) : -ENOMEM;
 	if (r < 0)

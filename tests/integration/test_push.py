@@ -116,6 +116,33 @@ def test_a_shorter_retention_is_never_sent(cluster):
     assert share.shows('a', 'until') < was
     assert len(asked(mock)) == 1 and lock_of(mock, 'a')['retention_period'] == was
     assert share.explain('a')['push']['until'] == was, 'what the cluster has is shown'
+    share.must('hold', 'a', case='c1')
+    pushed(share)
+    assert bodies(mock, 'a')[1:] == [{'legal_hold': True}], 'nor with what else is to be told'
+    assert lock_of(mock, 'a') == {'retention_period': was, 'legal_hold': True}
+
+
+@pytest.mark.parametrize('again', ['shortened', 'retried', 'held'])
+def test_an_earlier_end_is_not_sent_after_one_that_could_not_be_told(cluster, again):
+    """T46: never an earlier end, also where the ledger does not know any more which the cluster has."""
+    share, mock = cluster('retention=2d', 'privdel=on')
+    share.lock('a')
+    pushed(share)
+    was = share.shows('a', 'until')
+    share.must('extend', 'a', until='infinite')
+    wait_for('a row that cannot be told', lambda: 'infinite' in share.shows('a', 'push'))
+    if again != 'shortened':
+        mock.fault('503', path='*%s*' % ref('/share/a'))
+    share.must('shorten', 'a', until='1d', reason='a mistake')
+    if again == 'retried':
+        share.ctl('push', 'retry', share.at('a'))
+    if again == 'held':
+        share.must('hold', 'a', case='c1')
+    mock.clear_faults()
+    pushed(share)
+    wait_for('the file to be known as locked', lambda: share.shows('a', 'push') == 'locked')
+    assert [body for body in bodies(mock, 'a') if 'retention_period' in body] == [{'retention_period': was}]
+    assert lock_of(mock, 'a') == {'retention_period': was, 'legal_hold': again == 'held'}
 
 
 @pytest.mark.parametrize('retention', ['infinite', 'unspecified'])
