@@ -347,7 +347,8 @@ static void retire_locked(struct audit *audit, size_t n, int r)
 static void push_repeats(void *arg, void *kept, const struct audit_flood_id *id, uint64_t count)
 {
 	struct audit_entry entry = { .event = id->event, .result = -EPERM, .uid = id->uid, .gid = (gid_t)-1,
-				     .detail = "further refusals, of more files than are counted one by one" };
+				     .detail = id->uid == AUDIT_FLOOD_CROWD ? "further refusals, of more users than are counted one by one" :
+					       "further refusals, of more files than are counted one by one" };
 	struct audit *audit = arg;
 	struct event *event;
 

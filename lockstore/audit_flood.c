@@ -26,8 +26,9 @@ struct overflow {
 struct audit_flood {
 	struct slot tables[2][TABLE], *table;	/* one in use */
 	unsigned used;
-	struct overflow overflows[AUDIT_FLOOD_OVERFLOWS];	/* the last one takes what has no place of its own */
+	struct overflow overflows[AUDIT_FLOOD_OVERFLOWS];
 	unsigned noverflows;
+	uint64_t crowd[AUDIT_EVENTS];	/* what has no place of its own: nobody is blamed for another's */
 };
 
 static unsigned hash_of(const struct audit_flood_id *id)
@@ -88,8 +89,7 @@ static void count_overflow(struct audit_flood *flood, const struct audit_flood_i
 		flood->overflows[flood->noverflows++] = (struct overflow){ .uid = id->uid, .event = id->event, .count = 1 };
 		return;
 	}
-	o = &flood->overflows[AUDIT_FLOOD_OVERFLOWS - 1];
-	o->count++;
+	flood->crowd[id->event]++;
 }
 
 bool audit_flood_count(struct audit_flood *flood, const struct audit_flood_id *id)
@@ -153,6 +153,13 @@ void audit_flood_sweep(struct audit_flood *flood, int64_t now_ns, bool all,
 		fn(arg, NULL, &id, flood->overflows[i].count);
 	}
 	flood->noverflows = 0;
+	for (unsigned event = 0; event < AUDIT_EVENTS; event++) {
+		struct audit_flood_id id = { .uid = AUDIT_FLOOD_CROWD, .event = event };
+
+		if (flood->crowd[event])
+			fn(arg, NULL, &id, flood->crowd[event]);
+		flood->crowd[event] = 0;
+	}
 	if (!freed)
 		return;
 	/* Holes would end the chains of probes: everybody moves to the other table. */
