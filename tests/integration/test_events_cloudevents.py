@@ -45,6 +45,10 @@ class Receiver:
                     self.send_header('Content-Length', '0')
                     self.end_headers()
 
+            def do_GET(self):		# what a POST becomes that follows a redirect
+                receiver.requests += 1
+                self.send_error(405)
+
             def log_message(self, *args):
                 pass
         self.server = http.server.ThreadingHTTPServer(('127.0.0.1', port), Handler)
@@ -277,6 +281,22 @@ def test_who_we_are_is_read_from_a_file(mount, receiver, tmp_path):
     wait_for('an event', lambda: there.events)
     assert there.headers[0]['Authorization'] == 'Bearer s3cr3t'
     assert 's3cr3t' not in share.log_text()
+
+
+@pytest.mark.parametrize('status', [301, 302, 307, 308])
+def test_a_redirect_is_not_followed_and_what_happens_here_is_told_nobody_else(mount, receiver, tmp_path, status):
+    elsewhere = receiver()
+    there = receiver(answers=[(status, [('Location', 'http://127.0.0.1:%d/in' % elsewhere.port)])])
+    secret = tmp_path / 'secret'
+    secret.write_text('token = s3cr3t\n')
+    secret.chmod(0o600)
+    share = start(mount, there.port, options=',events_credentials=%s' % secret)
+    os.mkdir(share.at('a'))
+    last = last_number(share)
+    wait_for('all of them', lambda: len(there.events) >= last)
+    assert numbers(there.events) == list(range(1, last + 1)) and there.requests == last + 1
+    share.stop()
+    assert elsewhere.requests == 0
 
 
 @pytest.mark.parametrize('where', ['ftp://h/x', 'http://user:pw@127.0.0.1/', 'nothing', '', 'http://h/' + 'x' * 120])

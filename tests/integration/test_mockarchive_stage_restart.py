@@ -79,6 +79,36 @@ def test_what_found_the_queue_full_is_asked_for_after_the_kill(archive):
     assert set(states(a, request).values()) == {'COMPLETED'}
 
 
+def test_what_was_cancelled_stays_so_over_a_kill_whoever_asks_for_the_file_afterwards(archive):
+    a = archive(profile='cta')
+    a.archived('f')
+    request = stage(a, {'path': '/f'})
+    a.api('POST', '/api/v1/stage/%s/cancel' % request, paths=['/f'])
+    a.ask('recall', 'f')
+    a.settle()
+    again(a, 'kill')
+    assert a.is_now('f') == 'dual' and states(a, request) == {'/f': 'CANCELLED'}
+
+
+def test_what_found_the_queue_full_and_was_done_at_last_is_not_recalled_again_after_the_kill(archive):
+    a = archive(profile='cta', drives=1, queue__limit=1)
+    for name in 'abc':
+        a.archived(name)
+    request = stage(a, *({'path': '/' + name} for name in 'abc'))
+    other = stage(a, {'path': '/a'})
+    for _ in range(6):
+        poll(a, other)			# which has those go on that wait for the queue, and looks at none of them
+        a.settle()
+    assert [a.is_now(name) for name in 'abc'] == ['dual'] * 3
+    for name in 'abc':
+        a.ask('release', name)
+    again(a, 'kill')
+    for _ in range(3):
+        assert set(states(a, request).values()) == {'COMPLETED'}
+        a.settle()
+    assert [a.is_now(name) for name in 'abc'] == ['released'] * 3
+
+
 def test_a_file_that_is_none_of_ours_is_passed_over_with_a_warning(archive):
     a = archive(profile='cta')
     a.archived('f')

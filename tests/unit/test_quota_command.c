@@ -75,6 +75,33 @@ static void one_that_does_not_end_is_killed_after_its_time(void **state)
 	assert_int_equal(errno, ESRCH);
 }
 
+/* What it started has the FIFO open for writing as long as it lives. */
+static void what_it_started_is_killed_with_it(void **state)
+{
+	char *dir = temp_dir_make(), *path = strdup(path_in(dir, "program")), *fifo = strdup(path_in(dir, "fifo")), text[600];
+	struct quota_command command = { .path = path };
+	struct pollfd alive = { .events = POLLIN };
+	unsigned failed = 0;
+	int n;
+
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	n = snprintf(text, sizeof(text), "#!/bin/sh\n(echo x; exec /bin/sleep 1000) >'%s' &\nwait\n", fifo);
+	write_file(path, text, (size_t)n);
+	assert_int_equal(chmod(path, 0700), 0);
+	alive.fd = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	assert_true(alive.fd >= 0);
+	assert_int_equal(quota_command_start(&command, env, 1000), 0);
+	assert_int_equal(poll(&alive, 1, -1), 1);
+	assert_int_equal(read(alive.fd, text, sizeof(text)), 2);
+	assert_int_equal(quota_command_reap(&command, 1000 + QUOTA_COMMAND_TIMEOUT_MS, &failed), 1);
+	assert_int_equal(poll(&alive, 1, 10000), 1);
+	assert_true(alive.revents & POLLHUP);
+	close(alive.fd);
+	temp_dir_remove(dir);
+	free(path);
+	free(fifo);
+}
+
 static void all_are_killed_at_the_end(void **state)
 {
 	struct quota_command command = { .path = "/usr/bin/yes" };
@@ -92,6 +119,7 @@ int main(void)
 		cmocka_unit_test(an_exit_status_is_a_failure),
 		cmocka_unit_test(what_is_not_there_is_not_started),
 		cmocka_unit_test(one_that_does_not_end_is_killed_after_its_time),
+		cmocka_unit_test(what_it_started_is_killed_with_it),
 		cmocka_unit_test(all_are_killed_at_the_end),
 	};
 
