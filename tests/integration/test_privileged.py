@@ -160,19 +160,28 @@ def test_T30_never_is_for_ever_also_when_one_of_its_marks_is_lost(mount, lost):
     share.lock('a')
     assert share.info()['privdel'] == 'never'
     share.stop()
-    if lost == 'the ledger':
-        for name in os.listdir(share.state):
-            if name.startswith('ledger.db'):
-                os.unlink(os.path.join(share.state, name))
-        share.expect_log('ledger')
-    if lost == 'the mark on the share':
-        os.removexattr(share.below(), 'trusted.wormfs.privdel')
+    def lose(what):
+        if what == 'the ledger':
+            for name in os.listdir(share.state):
+                if name.startswith('ledger.db'):
+                    os.unlink(os.path.join(share.state, name))
+            share.expect_log('ledger')
+        if what == 'the mark on the share':
+            os.removexattr(share.below(), 'trusted.wormfs.privdel')
+    lose(lost)
     with pytest.raises(Refused) as e:
         share.start('retention=30d,privdel=on')
     assert e.value.code == 2 and 'privdel=never' in e.value.text and len(e.value.text.strip().splitlines()) == 1
     share.start('retention=30d')
     assert share.info()['privdel'] == 'never'
     assert errno(delete(share, 'a')) == 'EPERM'
+    # The one that was lost is there again: the other may go, too.
+    share.stop()
+    lose({'the ledger': 'the mark on the share', 'the mark on the share': 'the ledger'}.get(lost))
+    with pytest.raises(Refused, match='privdel=never'):
+        share.start('retention=30d,privdel=on')
+    share.start('retention=30d')
+    assert share.info()['privdel'] == 'never'
 
 
 def test_T30_without_the_line_in_the_audit_log_nothing_is_deleted(mount):

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from harness import ALICE, WORMCTL, as_user, errno_of, injected, opened, run, write_file
+from harness import ALICE, WORMCTL, as_user, errno_of, injected, opened, run, wait_for, write_file
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
@@ -79,6 +79,20 @@ def test_a_flood_is_one_event_and_one_sum_a_user(small):
     assert [(e['Uid'], e['Count']) for e in quota_events(share)] == [(0, 1), (ALICE, 1)]
     share.stop()	# what was not told yet is told now
     assert sorted((e['Uid'], e['Count']) for e in quota_events(share)) == [(0, 1), (0, 199), (ALICE, 1), (ALICE, 99)]
+
+
+def test_more_users_than_are_told_of_at_once_are_counted_and_a_sum_comes_without_an_unmount(small):
+    """64 are told of in 10 s."""
+    share = small('events=on,passthrough=no,commit=never')
+    assert fill(share.at('big'), times=5) == ['ENOSPC'] * 5
+    with opened(share.at('theirs'), os.O_CREAT | os.O_WRONLY) as fd:
+        for uid in range(ALICE, ALICE + 70):
+            os.fchown(fd, uid, -1)
+            assert fill(share.at('theirs'), uid=uid) == ['ENOSPC']
+    info = share.info()['shortage']
+    told = [e for e in quota_events(share) if e['Count'] == 1]
+    assert info['enospc'] == 75 and info['untold'] == 71 - 64 and len(told) == 64
+    wait_for('the sum', lambda: [e for e in quota_events(share) if (e['Uid'], e['Count']) == (0, 4)])
 
 
 def test_writes_of_the_kernel_are_known_at_close_only(small):

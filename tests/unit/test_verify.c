@@ -133,6 +133,9 @@ static void test_record_against_ledger(void **state)
 			CHECK(found.what, strstr(found.what, cases[i].says));
 	}
 	w = agreeing();
+	w.row.rec.flags ^= RECORD_SETTLE & -RECORD_SETTLE;
+	check("another settle time", &w, "differs ");
+	w = agreeing();
 	w.record.rec.holds = 1;
 	check("a hold without a name", &w, "differs ");
 	w.row.holds = 1;
