@@ -100,6 +100,17 @@ def test_a_401_of_one_file_is_the_files_and_does_not_stop_the_others(ready):
     assert 'does not accept our credentials' not in share.log_text()
 
 
+def test_many_refused_files_are_one_line_of_the_log_and_not_one_each(cluster):
+    share, mock = cluster('retention=1d')
+    mock.fault('403')
+    for i in range(60):
+        share.lock('f%d' % i)
+    wait_for('all to be refused', lambda: queue(share)['failed'] == 60)
+    wait_for('the line', lambda: 'the cluster refused the lock of' in share.log_text())
+    assert share.log_text().count('the cluster refused the lock of') == 1
+    assert len(push_list(share, '--state', 'failed')) == 60, 'each is in the list'
+
+
 def test_retry_after_is_honoured_for_all(cluster):
     share, mock = cluster('retention=1d')
     mock.fault('429', times=1, retry_after=2, method='PATCH')
