@@ -90,8 +90,10 @@ static void rotate(struct audit_tail *tail)
 
 	snprintf(name, sizeof(name), AUDIT_FILE ".%u", tail->next_number);
 	if (fdatasync(tail->fd) < 0 ||
-	    renameat2(tail->dir_fd, AUDIT_FILE, tail->dir_fd, name, RENAME_NOREPLACE) < 0)
+	    renameat2(tail->dir_fd, AUDIT_FILE, tail->dir_fd, name, RENAME_NOREPLACE) < 0) {
+		tail->next_number += errno == EEXIST;	/* somebody else's: with the next line it is the next number */
 		return;
+	}
 	r = open_file(tail);
 	if (r < 0) {
 		(void)renameat2(tail->dir_fd, name, tail->dir_fd, AUDIT_FILE, RENAME_NOREPLACE);	/* still open, whatever its name */

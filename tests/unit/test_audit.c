@@ -424,6 +424,26 @@ static void test_a_log_that_is_rotated_is_one_chain(void **state)
 	CHECK("is a chain", v.findings == 0 && v.lines > 1);
 }
 
+static void test_a_log_that_is_rotated_replaces_nothing(void **state)
+{
+	struct audit *audit = open_log((struct audit_options){ .rotate_bytes = 2000 });
+	char *mine = strdup(path_in(dir, AUDIT_FILE ".2")), kept[8] = "";
+	int fd;
+
+	write_file(mine, "mine\n", 5);
+	for (int i = 0; i < 40; i++)
+		CHECK_INT("a line", audit_put_sync(audit, &(struct audit_entry){ .event = AUDIT_MOUNT }), 0);
+	audit_close(audit);
+	fd = open(mine, O_RDONLY | O_CLOEXEC);
+	CHECK_INT("what was there", read(fd, kept, sizeof(kept)), 5);
+	close(fd);
+	CHECK_STR("is there still", kept, "mine\n");
+	CHECK("it is rotated all the same", access(path_in(dir, AUDIT_FILE ".3"), F_OK) == 0);
+	assert_int_equal(unlink(mine), 0);
+	free(mine);
+	CHECK_INT("and no line is lost", verify(0, NULL).lines, 40);
+}
+
 static void test_heads_are_read_as_they_are_written(void **state)
 {
 	static const struct { const char *text; int want; } cases[] = {
@@ -633,6 +653,7 @@ int main(void)
 		TEST(test_a_last_line_that_was_changed_is_said_at_the_next_start),
 		TEST(test_a_kill_at_any_time_leaves_a_log_that_verifies),
 		TEST(test_a_log_that_is_rotated_is_one_chain),
+		TEST(test_a_log_that_is_rotated_replaces_nothing),
 		TEST(test_heads_are_read_as_they_are_written),
 		TEST(test_a_log_that_is_moved_or_changed_meanwhile_says_so),
 		TEST(test_T47_a_million_refusals_are_a_few_lines_and_none_is_lost),
