@@ -158,6 +158,10 @@ def test_what_was_overwritten_before_it_was_cleared_is_a_gap_and_counted(mount):
     assert listed(share)['slow']['dropped'] == oldest - 1
     os.mkdir(share.at('next'))
     assert [e['Event']['Path'] for e in read(share, 'slow')] == ['/next']
+    # What was gone before it came is no loss of who comes late.
+    consumer(share, 'register', '--from', 1, 'late')
+    oldest = json.loads(ctl(share, 'stats', '--json').out)['oldest']
+    assert oldest > 1 and listed(share)['late']['dropped'] == 0 and read(share, 'late')[0]['Seq'] == oldest
 
 
 def test_strict_waits_until_a_registered_consumer_clears(mount):
