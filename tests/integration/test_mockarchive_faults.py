@@ -442,9 +442,11 @@ def test_there_is_no_space_beyond_a_byte(archive):
         try:
             assert errno_of(os.write, fd, b'x' * 8192) == 'OK'
             assert errno_of(os.write, fd, b'x') == 'ENOSPC'
+            assert errno_of(os.posix_fallocate, fd, 0, 8193) == 'ENOSPC'
+            assert os.fstat(fd).st_size == 8192
         finally:
             os.close(fd)
-        fired(archive, fault, 1)
+        fired(archive, fault, 2)
     archive.write('a', b'x' * 10000)
 
 
