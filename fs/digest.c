@@ -147,12 +147,16 @@ static int check(struct wormfs *fs, struct inode *ino, int fd, const struct ledg
 	return r;
 }
 
-/* Hands the file to the reader and waits for it. */
+/* Hands the file to the reader and waits for it. -ECANCELED: the reader may be gone. */
 static int read_file(struct digest *d, int fd, uint8_t ret_sha256[SHA256_BYTES])
 {
 	int r;
 
 	pthread_mutex_lock(&d->lock);
+	if (atomic_load(&d->stopping)) {
+		pthread_mutex_unlock(&d->lock);
+		return -ECANCELED;
+	}
 	d->job_fd = fd;
 	d->job_done = false;
 	pthread_cond_broadcast(&d->wake);

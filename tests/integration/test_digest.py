@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness import errno_of, opened, read_file, wait_for, write_file
+from harness import errno_of, injected, opened, read_file, wait_for, write_file
 from verify_harness import digests, sha, verify, wait_all_digests, wait_digest
 
 
@@ -95,6 +95,29 @@ def idle_threads(share):
 def test_one_thread_reads_with_idle_priority_and_holds_no_lock(wormfs):
     """All else of the daemon has the priority it was started with: who is idle may keep what he holds for long."""
     wait_for('the thread', lambda: len(idle_threads(wormfs)) == 1)
+
+
+def held_up(pid):
+    """Threads that strace keeps in a system call."""
+    found = set()
+    for thread in os.listdir('/proc/%d/task' % pid):
+        with open('/proc/%d/task/%s/stat' % (pid, thread)) as f:
+            if f.read().rsplit(')', 1)[1].split()[0] == 't':
+                found.add(thread)
+    return found
+
+
+def test_the_daemon_ends_also_while_a_file_is_about_to_be_read(wormfs):
+    """It has been chosen, and its reader is told to end before it gets it: strace holds the open(2) between the two."""
+    with injected(wormfs, 'open_by_handle_at', 'delay_enter=1500ms'):
+        wormfs.lock('a')
+        seen = []
+
+        def stays():
+            seen.append(held_up(wormfs.proc.pid))
+            return len(seen) > 20 and set.intersection(*seen[-20:])
+        wait_for('the open of what is to be read', stays)
+        wormfs.stop()	# fails when it does not end
 
 
 @pytest.mark.parametrize('option', ['digest=maybe', 'digest_rate=-1', 'digest_rate=x'])
