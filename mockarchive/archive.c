@@ -62,6 +62,7 @@ int archive_open(struct wormfs *fs, const struct settings *set, const char *cloc
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&a->changed, &attr);
 	pthread_cond_init(&a->work, &attr);
+	pthread_cond_init(&a->moves, &attr);
 	pthread_cond_init(&a->ready, &attr);
 	pthread_cond_init(&a->drop, &attr);
 	pthread_condattr_destroy(&attr);
@@ -79,6 +80,8 @@ int archive_open(struct wormfs *fs, const struct settings *set, const char *cloc
 		r = open_directory(a->tape, &a->tape_fd);
 	if (r == 0)
 		r = open_directory(a->replica, &a->replica_fd);
+	if (r == 0)
+		replica_tidy(a);
 	if (r == 0 && !fs->lower.xattr) {
 		complain("the store '%s' is on a filesystem without extended attributes, which keep the states of files: choose another", store);
 		r = -EOPNOTSUPP;
@@ -134,6 +137,7 @@ void archive_close(struct archive *a)
 		close(a->replica_fd);
 	pthread_cond_destroy(&a->changed);
 	pthread_cond_destroy(&a->work);
+	pthread_cond_destroy(&a->moves);
 	pthread_cond_destroy(&a->ready);
 	pthread_cond_destroy(&a->drop);
 	pthread_mutex_destroy(&a->lock);

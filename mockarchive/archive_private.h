@@ -4,7 +4,7 @@
  * round), above the locks of fault.c and of the journal. Who moves data does it without the lock, with file.busy set, which keeps
  * callers of the mount and everybody else away from that file. Small system calls (an xattr, a chmod) are made under it.
  *
- * Threads: the robot (robot.c) does all jobs and everything that comes with time; answerers (call.c) go on with callers
+ * Threads: the robot (robot.c) does everything that comes with time, and a mover for each drive moves its data while time flows by itself; answerers (call.c) go on with callers
  * that waited; FUSE workers and HTTP threads call in. */
 #ifndef WORMFS_ARCHIVE_PRIVATE_H
 #define WORMFS_ARCHIVE_PRIVATE_H
@@ -37,6 +37,7 @@ struct job {
 	int resume;			/* JOB_HUNG: the phase that comes then */
 	int64_t moving_ns;		/* what that phase takes */
 	unsigned searches;		/* how often the file was not where it should be */
+	bool ripe;			/* JOB_MOVING, and its time is over: the thread of its drive moves the data */
 	struct fault_verdict moved;	/* of the bytes */
 };
 
@@ -103,6 +104,9 @@ struct drive {
 	struct job *job;
 	unsigned volume;		/* 0: empty */
 	uint64_t jobs, bytes;
+	pthread_t mover;
+	bool mover_running;
+	bool moving;			/* the mover has a job, which may have left the drive by now */
 };
 
 struct counters {
@@ -121,6 +125,7 @@ struct archive {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;		/* a file's state, uses, closing; a clock; the end. CLOCK_MONOTONIC */
 	pthread_cond_t work;		/* for the robot */
+	pthread_cond_t moves;		/* for the movers of the drives */
 	bool stopping;
 	bool robot_running;
 	pthread_t robot;
@@ -135,6 +140,7 @@ struct archive {
 	int64_t goal_ns;		/* MANUAL: as far as time may go */
 	int64_t cursor_ns;		/* the moment that the robot works at */
 	bool robot_idle;		/* nothing is due */
+	unsigned advancing;		/* callers that move the clock and wait for what is due */
 	uint64_t handled;		/* events, ever */
 	struct due *heap;
 	size_t nheap, heap_room;
@@ -224,10 +230,12 @@ int tape_open(struct archive *a, const char *path, int flags);
 /* Copies the lower file at `path` to `name` in the tape directory; the result is of what was read. */
 int tape_write(struct archive *a, uint64_t id, const char *path, const char *name, const struct fault_verdict *v, struct tape_result *ret);
 int tape_verify(struct archive *a, const char *name, const struct tape_result *want);
-/* The second copy, from the lower file, or from tape where `name` is given; in a temporary place. By the robot only. */
+/* The second copy, from the lower file, or from tape where `name` is given; in a temporary place that only this file has. */
 int tape_replicate(struct archive *a, uint64_t id, const char *path, const char *name, bool flagged, const struct fault_verdict *v);
 /* That one under its name: with the lock, which the name may change under; or (path NULL) away with it. */
-int replica_place(struct archive *a, const char *path);
+int replica_place(struct archive *a, uint64_t id, const char *path);
+/* What a process that was killed left in temporary places. */
+void replica_tidy(struct archive *a);
 /* Brings it back, with the size and time it had; path NULL: no name leads to it, and somebody has it open. Takes and gives the inode's lock. */
 int tape_read(struct archive *a, uint64_t id, const char *path, const char *name, int64_t mtime_ns, const struct fault_verdict *v);
 /* Gives the blocks after `keep_bytes` back. Likewise. -EBUSY: it is not yet what its lock says, or somebody has it open for writing. */
@@ -250,6 +258,8 @@ void clock_init(struct archive *a);
 int clock_parse(const char *text, enum archive_clock_mode *ret_mode, double *ret_rate);
 /* Waits until something is due and takes it; false: there is other work, or the end. */
 bool clock_next_locked(struct archive *a, struct due *ret);
+/* Somebody moves the clock: one event after the other then, whoever does it. */
+bool clock_is_steered_locked(const struct archive *a);
 int64_t real_now_ns(void);	/* CLOCK_MONOTONIC */
 int64_t clock_after(int64_t now_ns, int64_t delay_ns);	/* sum that does not overflow */
 uint64_t serial_locked(struct archive *a);
@@ -260,6 +270,8 @@ void clock_look_later_locked(struct archive *a);
 
 int robot_start(struct archive *a);
 void robot_stop(struct archive *a);
+/* A drive's thread moves data, or is about to. */
+bool robot_is_moving_locked(const struct archive *a);
 /* A handle was made; of a writer: what was under way for the file is no use any more. `truncated`: nothing is left of its old data. */
 void robot_opened_locked(struct archive *a, struct file *f, bool writer, bool truncated);
 /* A handle is gone. */

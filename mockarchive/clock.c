@@ -142,6 +142,11 @@ static void pop_locked(struct archive *a, struct due *ret)
 	}
 }
 
+bool clock_is_steered_locked(const struct archive *a)
+{
+	return a->clock_mode == ARCHIVE_CLOCK_MANUAL || a->advancing > 0;
+}
+
 bool clock_next_locked(struct archive *a, struct due *ret)
 {
 	bool manual = a->clock_mode == ARCHIVE_CLOCK_MANUAL;
@@ -150,6 +155,10 @@ bool clock_next_locked(struct archive *a, struct due *ret)
 
 	if (a->stopping)
 		return false;
+	if (clock_is_steered_locked(a) && robot_is_moving_locked(a)) {	/* begun while time flowed: first that, then the next event */
+		pthread_cond_wait(&a->work, &a->lock);
+		return false;
+	}
 	if (a->nheap && a->heap[0].due_ns <= limit) {
 		pop_locked(a, ret);
 		if (ret->due_ns > a->cursor_ns)
@@ -266,7 +275,9 @@ int archive_clock_advance(struct archive *a, int64_t ns, unsigned *ret_done)
 	pthread_mutex_lock(&a->lock);
 	settle_all_locked(a);
 	before = a->handled;
+	a->advancing++;
 	move_locked(a, ns);
+	a->advancing--;
 	if (ret_done)
 		*ret_done = a->handled - before;
 	history_note(a, ARCHIVE_EVENT_CLOCK, 0, "", 0, "advanced %gs", ns / 1e9);
@@ -303,6 +314,7 @@ int archive_clock_settle(struct archive *a, int64_t max_ns, unsigned *ret_done)
 	pthread_mutex_lock(&a->lock);
 	settle_all_locked(a);
 	before = a->handled;
+	a->advancing++;
 	wait_for_robot_locked(a);
 	end = clock_after(clock_now_locked(a), max_ns);
 	while (!a->stopping && (next = next_work_locked(a)) != ARCHIVE_NEVER) {
@@ -313,6 +325,7 @@ int archive_clock_settle(struct archive *a, int64_t max_ns, unsigned *ret_done)
 		next -= clock_now_locked(a);
 		move_locked(a, next > 0 ? next : 0);
 	}
+	a->advancing--;
 	if (ret_done)
 		*ret_done = a->handled - before;
 	history_note(a, ARCHIVE_EVENT_CLOCK, 0, "", r, "advanced until nothing was under way");

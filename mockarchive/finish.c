@@ -51,7 +51,7 @@ static int replicate(struct archive *a, uint64_t id, const char *path, const cha
 static void replicated_locked(struct archive *a, struct file *f, int r)
 {
 	if (r == 0)
-		r = replica_place(a, f->gone ? NULL : f->path);
+		r = replica_place(a, f->id, f->gone ? NULL : f->path);
 	if (r == 0) {
 		f->copy[COPY_REPLICA] = ARCHIVE_COPY_GOOD;
 	} else if (r != -ECANCELED) {
@@ -90,6 +90,8 @@ void finish_archive_locked(struct archive *a, struct job *j)
 	pthread_mutex_lock(&a->lock);
 	if (!f->job || f->job->serial != serial || f->gone || f->version != version || f->nwriters > 0) {
 		tape_remove(a, name);		/* somebody was faster: it is another file now */
+		if (r2 == 0)
+			(void)replica_place(a, f->id, NULL);
 	} else if ((is_elsewhere(r) || (r == 0 && is_elsewhere(r2))) && search_again_locked(a, f, serial)) {
 		if (r == 0)	/* renamed before the replica was made */
 			tape_remove(a, name);

@@ -20,6 +20,7 @@ void job_enqueue_locked(struct archive *a, struct job *j, bool front)
 {
 	j->phase = JOB_QUEUED;
 	j->drive = -1;
+	j->ripe = false;
 	j->serial = serial_locked(a);
 	j->due_ns = ARCHIVE_NEVER;
 	j->next = front ? a->queue_head[j->kind] : NULL;
@@ -109,6 +110,7 @@ void job_fail_locked(struct archive *a, struct file *f, int error, const char *w
 void job_phase_locked(struct archive *a, struct job *j, int phase, int64_t takes_ns)
 {
 	j->phase = phase;
+	j->ripe = false;
 	j->serial = serial_locked(a);
 	j->due_ns = clock_after(a->cursor_ns, takes_ns);
 	clock_add_locked(a, j->due_ns, DUE_JOB, j->serial, j->file->id);

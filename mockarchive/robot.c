@@ -1,10 +1,13 @@
 /* The robot: the queue, the drives, and everything that comes with time. One thread does it, one event after the other, in
- * the order of archive time; moving data takes no archive time but what was planned for it.
+ * the order of archive time; moving data takes no archive time but what was planned for it. While time flows by itself each drive moves its
+ * data in a thread of its own (its mover), for a big file must not keep the other drives waiting; while somebody moves the clock the
+ * robot does that too, so that the order is always the same.
  *
  *   last close -> [archive.idle] -> queued -> a drive: rewind, mount, seek -> transfer and archive.delay -> DUAL
  *              -> [release.delay] -> RELEASED;   a recall likewise, in the other direction */
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 
 #include "mockarchive/robot_private.h"
 
@@ -45,6 +48,82 @@ void robot_look_again_locked(struct archive *a)
 		}
 }
 
+/* ---- the movers ---- */
+
+bool robot_is_moving_locked(const struct archive *a)
+{
+	for (int i = 0; i < ARCHIVE_DRIVES_MAX; i++)
+		if (a->drives[i].moving || (a->drives[i].job && a->drives[i].job->ripe))
+			return true;
+	return false;
+}
+
+static void job_finish_locked(struct archive *a, struct job *j)
+{
+	if (j->kind == JOB_ARCHIVE)
+		finish_archive_locked(a, j);
+	else
+		finish_recall_locked(a, j);
+}
+
+struct mover {
+	struct archive *a;
+	struct drive *drive;
+};
+
+static void *mover_thread(void *arg)
+{
+	struct mover m = *(struct mover *)arg;
+	struct archive *a = m.a;
+
+	free(arg);
+	pthread_mutex_lock(&a->lock);
+	while (!a->stopping) {
+		struct job *j = m.drive->job;
+		struct file *f;
+
+		if (!j || !j->ripe) {
+			pthread_cond_wait(&a->moves, &a->lock);
+			continue;
+		}
+		f = j->file;
+		file_ref_locked(f);
+		j->ripe = false;
+		m.drive->moving = true;
+		job_finish_locked(a, j);
+		m.drive->moving = false;
+		file_unref_locked(a, f);
+		a->robot_idle = false;
+		pthread_cond_signal(&a->work);
+	}
+	pthread_mutex_unlock(&a->lock);
+	return NULL;
+}
+
+/* False: the robot has to do it itself. */
+static bool hand_over_locked(struct archive *a, struct job *j)
+{
+	struct drive *d = j->drive >= 0 ? &a->drives[j->drive] : NULL;
+	struct mover *m;
+
+	if (!d || clock_is_steered_locked(a))
+		return false;
+	if (!d->mover_running) {
+		m = malloc(sizeof(*m));
+		if (!m)
+			return false;
+		*m = (struct mover){ .a = a, .drive = d };
+		d->mover_running = pthread_create(&d->mover, NULL, mover_thread, m) == 0;
+		if (!d->mover_running) {
+			free(m);
+			return false;
+		}
+	}
+	j->ripe = true;
+	pthread_cond_broadcast(&a->moves);
+	return true;
+}
+
 /* ---- the thread ---- */
 
 static void job_due_locked(struct archive *a, struct file *f)
@@ -59,10 +138,8 @@ static void job_due_locked(struct archive *a, struct file *f)
 		job_move_locked(a, j);
 		break;
 	case JOB_MOVING:
-		if (j->kind == JOB_ARCHIVE)
-			finish_archive_locked(a, j);
-		else
-			finish_recall_locked(a, j);
+		if (!hand_over_locked(a, j))
+			job_finish_locked(a, j);
 		break;
 	default:
 		break;
@@ -147,6 +224,14 @@ void robot_stop(struct archive *a)
 {
 	if (a->robot_running)
 		pthread_join(a->robot, NULL);
+	pthread_mutex_lock(&a->lock);
+	pthread_cond_broadcast(&a->moves);
+	pthread_mutex_unlock(&a->lock);
+	for (int i = 0; i < ARCHIVE_DRIVES_MAX; i++) {		/* nobody makes new ones */
+		if (a->drives[i].mover_running)
+			pthread_join(a->drives[i].mover, NULL);
+		a->drives[i].mover_running = false;
+	}
 	if (a->dropper_running)
 		pthread_join(a->dropper, NULL);
 	a->robot_running = a->dropper_running = false;

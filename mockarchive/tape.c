@@ -1,5 +1,6 @@
 /* Where the data is: the tape directory (one file a copy), the replica directory (the same tree as the mount) and the lower
  * files. Nothing here knows of states or time. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -21,6 +22,7 @@
 
 #define CHUNK_BYTES (1024 * 1024)
 #define REPLICA_TEMPORARY ".mockarchive-copy"
+#define TEMPORARY_BYTES 40
 #define LEDGER_WAIT_MS 2000
 #define LOCK_WAIT_MS 500	/* for a lock that is about to be complete */
 #define LOCK_PAUSE_MS 5
@@ -268,8 +270,15 @@ static mode_t flagged_mode(mode_t mode, bool flagged)
 	return (mode & 07777 & ~S_ISVTX) | (flagged ? S_ISVTX : 0);
 }
 
+/* One a file: several drives move data at once. */
+static void replica_temporary(uint64_t id, char ret_name[TEMPORARY_BYTES])
+{
+	snprintf(ret_name, TEMPORARY_BYTES, REPLICA_TEMPORARY ".%llx", (unsigned long long)id);
+}
+
 int tape_replicate(struct archive *a, uint64_t id, const char *path, const char *name, bool flagged, const struct fault_verdict *v)
 {
+	char temporary[TEMPORARY_BYTES];
 	struct stat st;
 	int from, source = -1, to = -1, r;
 
@@ -282,7 +291,8 @@ int tape_replicate(struct archive *a, uint64_t id, const char *path, const char 
 		close(from);
 		return -ENODATA;
 	}
-	to = openat(a->replica_fd, REPLICA_TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	replica_temporary(id, temporary);
+	to = openat(a->replica_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 	r = to < 0 ? -errno : copy_data(name ? source : from, to, v, NULL);
 	if (r == 0 && geteuid() == 0 && fchown(to, st.st_uid, st.st_gid) < 0)
 		r = -errno;
@@ -292,6 +302,8 @@ int tape_replicate(struct archive *a, uint64_t id, const char *path, const char 
 		r = set_mtime(to, mtime_of(&st));
 	if (to >= 0 && close(to) < 0 && r == 0)
 		r = -errno;
+	if (r < 0)
+		(void)unlinkat(a->replica_fd, temporary, 0);
 	if (source >= 0)
 		close(source);
 	close(from);
@@ -299,18 +311,35 @@ int tape_replicate(struct archive *a, uint64_t id, const char *path, const char 
 }
 
 /* As a whole: who looks at the size before it is all there would believe it. */
-int replica_place(struct archive *a, const char *path)
+int replica_place(struct archive *a, uint64_t id, const char *path)
 {
+	char temporary[TEMPORARY_BYTES];
 	const char *leaf;
 	int dir, r;
 
+	replica_temporary(id, temporary);
 	dir = path ? parent_open(a->replica_fd, path, true, &leaf) : -ECANCELED;
-	r = dir < 0 ? dir : renameat(a->replica_fd, REPLICA_TEMPORARY, dir, leaf) < 0 ? -errno : 0;
+	r = dir < 0 ? dir : renameat(a->replica_fd, temporary, dir, leaf) < 0 ? -errno : 0;
 	if (r < 0)
-		(void)unlinkat(a->replica_fd, REPLICA_TEMPORARY, 0);	/* overwritten by the next one */
+		(void)unlinkat(a->replica_fd, temporary, 0);	/* overwritten by the next one */
 	if (dir >= 0)
 		close(dir);
 	return r;
+}
+
+void replica_tidy(struct archive *a)
+{
+	int fd = openat(a->replica_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *ent;
+
+	while (dir && (ent = readdir(dir)))
+		if (strncmp(ent->d_name, REPLICA_TEMPORARY, strlen(REPLICA_TEMPORARY)) == 0)
+			(void)unlinkat(a->replica_fd, ent->d_name, 0);	/* overwritten by the next one */
+	if (dir)
+		closedir(dir);
+	else if (fd >= 0)
+		close(fd);
 }
 
 void replica_remove(struct archive *a, const char *path)
