@@ -251,36 +251,53 @@ bool stage_is_wanted_locked(struct rest *t, const struct stage *but, const char 
 	return false;
 }
 
-void rest_retry(struct rest *t)
+/* The first file from there on that is to be asked for again; ->n: none. */
+static size_t next_deferred(const struct stage *s, size_t from)
 {
-	for (;;) {
-		struct stage_file *file = NULL, copy;
-		struct stage *s = NULL;
+	while (from < s->n && s->files[from].state != FILE_DEFERRED)
+		from++;
+	return from;
+}
 
-		pthread_mutex_lock(&t->lock);
-		for (size_t i = 0; t->ndeferred && i < t->n && !file; i++)
-			for (size_t f = 0; f < t->stage[i]->n && !file; f++)
-				if (t->stage[i]->files[f].state == FILE_DEFERRED) {
-					s = t->stage[i];
-					file = &s->files[f];
-				}
-		if (file) {
-			s->users++;
-			copy = *file;
-		}
+/* All of this request that the queue has room for, which is on disk as a whole afterwards: once for all of them. False: it is full. */
+static bool retry_locked(struct rest *t, struct stage *s)
+{
+	bool news = false, full = false;
+
+	s->users++;
+	for (size_t i = next_deferred(s, 0); i < s->n && !full; i = next_deferred(s, i + 1)) {
+		struct stage_file *file = &s->files[i], copy = *file;
+
 		pthread_mutex_unlock(&t->lock);
-		if (!file)
-			return;
 		stage_start(t, s->id, &copy);
 		pthread_mutex_lock(&t->lock);
-		if (file->state == FILE_DEFERRED && copy.state != FILE_DEFERRED) {
+		full = copy.state == FILE_DEFERRED;
+		if (file->state == FILE_DEFERRED && !full) {
 			*file = copy;
 			t->ndeferred -= !s->gone;
-			stage_save_locked(t, s);
+			news = true;
 		}
-		stage_put_locked(s);
-		pthread_mutex_unlock(&t->lock);
-		if (copy.state == FILE_DEFERRED)
-			return;		/* still full */
 	}
+	if (news)
+		stage_save_locked(t, s);
+	stage_put_locked(s);
+	return !full;
+}
+
+void rest_retry(struct rest *t)
+{
+	bool room = true;
+
+	pthread_mutex_lock(&t->lock);
+	while (t->ndeferred && room) {
+		struct stage *s = NULL;
+
+		for (size_t i = 0; i < t->n && !s; i++)
+			if (next_deferred(t->stage[i], 0) < t->stage[i]->n)
+				s = t->stage[i];
+		if (!s)
+			break;
+		room = retry_locked(t, s);
+	}
+	pthread_mutex_unlock(&t->lock);
 }
