@@ -384,11 +384,12 @@ void serve_close(struct serve *s)
 		;
 	left = s->nslow;
 	pthread_mutex_unlock(&s->lock);
-	watch_close(s->watch);
+	watch_stop(s->watch);
 	for (unsigned i = 0; i < s->nports; i++)
 		http_server_close(s->ports[i].server);
 	if (left)
 		return;		/* a write through the mount that does not end: the process does */
+	watch_close(s->watch);
 	rest_close(s->api.rest);
 	pthread_cond_destroy(&s->idle);
 	pthread_mutex_destroy(&s->lock);

@@ -255,7 +255,7 @@ static void *run(void *arg)
 		if (archive_journal_wait(w->api->archive, last, LOOK_MS) == -ECANCELED) {
 			struct timespec pause = { 0, LOOK_MS * 1000000 };
 
-			nanosleep(&pause, NULL);	/* the archive ends, watch_close() is about to come */
+			nanosleep(&pause, NULL);	/* the archive ends, watch_stop() is about to come */
 		}
 		last = archive_journal_last(w->api->archive);
 		rest_retry(w->api->rest);
@@ -303,7 +303,7 @@ int watch_open(struct api *api, watch_send_fn *send, struct watch **ret_watch)
 	return 0;
 }
 
-void watch_close(struct watch *w)
+void watch_stop(struct watch *w)
 {
 	if (!w)
 		return;
@@ -311,6 +311,12 @@ void watch_close(struct watch *w)
 	w->closing = true;
 	pthread_mutex_unlock(&w->lock);
 	pthread_join(w->thread, NULL);
+}
+
+void watch_close(struct watch *w)
+{
+	if (!w)
+		return;
 	pthread_mutex_destroy(&w->lock);
 	free(w);
 }

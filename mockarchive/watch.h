@@ -17,7 +17,9 @@ struct watch;
 typedef void watch_send_fn(struct api_call *call, struct http_request *req);
 
 int watch_open(struct api *api, watch_send_fn *send, struct watch **ret_watch);
-/* Everything that still waits is answered 503. After it nothing is sent any more. */
+/* Everything that waits, or comes after it, is answered 503. NULL is fine, as for watch_close(). */
+void watch_stop(struct watch *watch);
+/* Stopped before; and no HTTP thread is left that may be in one of these. */
 void watch_close(struct watch *watch);
 
 /* A call of a route for which api_is_wait() is true. Takes both. */
