@@ -370,12 +370,14 @@ static int make_file(struct wormfs *fs, fuse_req_t req, struct inode *dir, int d
 	r = inode_created(fs, dir, dirfd, name, fd, &ino, ret_st);
 	if (r < 0) {
 		close(fd);
+		quota_limit_doubt(fs);
 		goto out;
 	}
 	r = credentials_assume_writer(fs, req, ret_st->st_mode);	/* passthrough writes with them */
 	if (r < 0) {
 		close(fd);
 		inode_put(fs, ino);
+		quota_limit_doubt(fs);
 		goto out;
 	}
 	pthread_mutex_lock(&ino->lock);

@@ -211,8 +211,11 @@ static void make_node(fuse_req_t req, uint64_t parent, const char *name, const s
 		r = mknodat(fd, name, node->mode, node->rdev);
 	r = r < 0 ? -errno : 0;
 	credentials_drop(fs);
-	if (r == 0)
+	if (r == 0) {
 		r = inode_lookup(fs, dir, fd, name, &ino, &st);
+		if (r < 0)
+			quota_limit_doubt(fs);
+	}
 	if (r == 0 && S_ISREG(ino->type)) {
 		pthread_mutex_lock(&ino->lock);
 		lock_created_locked(ino);

@@ -82,6 +82,13 @@ static inline void quota_limit_made(struct wormfs *fs, struct inode *dir, struct
 		quota_limit_end_make(fs, dir, ino, st, set);
 }
 
+/* One was made, may be there still, and its maker got an error: it is charged to nobody, so the next mount counts anew. */
+static inline void quota_limit_doubt(struct wormfs *fs)
+{
+	if (fs->limits)
+		atomic_store(&fs->limits->recount, true);
+}
+
 /* It loses its last name, or (tmpfile, then link) gets its first one in `dir`. */
 void quota_limit_gone_locked(struct wormfs *fs, struct inode *ino, const struct stat *st);
 int quota_limit_named_locked(struct wormfs *fs, struct inode *ino, struct inode *dir, const struct stat *st);
