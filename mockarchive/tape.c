@@ -292,7 +292,7 @@ int tape_replicate(struct archive *a, uint64_t id, const char *path, const char 
 		return -ENODATA;
 	}
 	replica_temporary(id, temporary);
-	to = openat(a->replica_fd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	to = openat(a->replica_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);	/* never over a user's */
 	r = to < 0 ? -errno : copy_data(name ? source : from, to, v, NULL);
 	if (r == 0 && geteuid() == 0 && fchown(to, st.st_uid, st.st_gid) < 0)
 		r = -errno;
@@ -302,7 +302,7 @@ int tape_replicate(struct archive *a, uint64_t id, const char *path, const char 
 		r = set_mtime(to, mtime_of(&st));
 	if (to >= 0 && close(to) < 0 && r == 0)
 		r = -errno;
-	if (r < 0)
+	if (r < 0 && to >= 0)
 		(void)unlinkat(a->replica_fd, temporary, 0);
 	if (source >= 0)
 		close(source);
@@ -327,15 +327,24 @@ int replica_place(struct archive *a, uint64_t id, const char *path)
 	return r;
 }
 
+/* Only what no file of the mount has as its name: the replica has the same tree, so that name is the user's there too. */
 void replica_tidy(struct archive *a)
 {
 	int fd = openat(a->replica_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	unsigned long long id;
 	struct dirent *ent;
+	struct stat st;
 
-	while (dir && (ent = readdir(dir)))
-		if (strncmp(ent->d_name, REPLICA_TEMPORARY, strlen(REPLICA_TEMPORARY)) == 0)
-			(void)unlinkat(a->replica_fd, ent->d_name, 0);	/* overwritten by the next one */
+	while (dir && (ent = readdir(dir))) {
+		char name[TEMPORARY_BYTES];
+
+		if (sscanf(ent->d_name, REPLICA_TEMPORARY ".%llx", &id) != 1)
+			continue;
+		replica_temporary(id, name);
+		if (strcmp(name, ent->d_name) == 0 && fstatat(a->fs->root_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+			(void)unlinkat(a->replica_fd, name, 0);		/* what stays makes one replica fail, and is told then */
+	}
 	if (dir)
 		closedir(dir);
 	else if (fd >= 0)

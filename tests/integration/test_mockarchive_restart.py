@@ -48,6 +48,26 @@ def test_killed_or_restarted_in_each_phase_nothing_is_lost(archive, phase, how):
     assert a.is_now(path) == 'dual' and os.listdir(os.path.join(a.store, 'tape')) == [os.listdir(os.path.join(a.store, 'tape'))[0]]
 
 
+@pytest.mark.parametrize('name', ['.mockarchive-copy', '.mockarchive-copy.mine', '.mockarchive-copy.1f'])
+@pytest.mark.parametrize('how', ['kill', 'restart'])
+def test_a_start_clears_what_a_kill_left_of_replicas_and_no_replica_of_a_user(archive, name, how):
+    a = archive()
+    a.archived(name)
+    left = os.path.join(a.replica, '.mockarchive-copy.fffffff')
+    write_file(left, b'half a rep')
+    if how == 'kill':
+        a.kill9()
+        a.start()
+    else:
+        a.restart()
+    assert not os.path.exists(left) and read_file(os.path.join(a.replica, name)) == b'one\n'
+    a.ask('lose', name, copy='tape')
+    a.ask('mend', name)
+    errno_of(read_file, a.at(name))
+    a.settle()
+    assert read_file(a.at(name)) == b'one\n'
+
+
 @pytest.mark.parametrize('point', ['archive.queue', 'archive.mount', 'archive.copy', 'archive.verify', 'archive.release', 'archive.flag',
                                    'recall.queue', 'recall.mount', 'recall.copy', 'recall.flag'])
 def test_a_crash_at_each_point_of_a_job_loses_nothing(archive, point):
