@@ -1,6 +1,6 @@
 /* Stage requests on disk, so that one that was made before a restart can be asked for after it: a JSON file each, under its id, written anew
- * when something of it changes. Not synced: it is for a process that ends, not for a machine that does; the states of files, which
- * matter more, are on the files. */
+ * when something of it changes, and synced before it has its name: who was told an id finds all of the request under it after a power cut too. What a
+ * power cut can do is bring an older state of it back, which the next look at the files mends, or one that was deleted. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -38,21 +38,42 @@ static json_t *stage_json(const struct stage *s)
 			 "completed", (json_int_t)s->completed_ns, "files", files);
 }
 
+/* json_dumpfd() makes a system call of each bracket and comma. */
+static int write_text(int fd, const char *text)
+{
+	size_t left = strlen(text);
+
+	while (left > 0) {
+		ssize_t n = write(fd, text, left);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			text += n;
+			left -= n;
+		}
+	}
+	return fdatasync(fd) < 0 ? -errno : 0;
+}
+
 void stage_save_locked(struct rest *t, const struct stage *s)
 {
 	json_t *json;
+	char *text;
 	int fd, r;
 
 	if (t->dir_fd < 0 || s->gone)
 		return;
 	json = stage_json(s);
-	fd = json ? openat(t->dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
-	r = !json ? -ENOMEM : fd < 0 || json_dumpfd(json, fd, JSON_COMPACT) < 0 ? -errno : 0;
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	fd = text ? openat(t->dir_fd, TEMPORARY, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;
+	r = !text ? -ENOMEM : fd < 0 ? -errno : write_text(fd, text);
 	if (fd >= 0 && close(fd) < 0 && r == 0)
 		r = -errno;
-	if (r == 0 && renameat(t->dir_fd, TEMPORARY, t->dir_fd, s->id) < 0)
+	if (r == 0 && (renameat(t->dir_fd, TEMPORARY, t->dir_fd, s->id) < 0 || fsync(t->dir_fd) < 0))
 		r = -errno;
-	json_decref(json);
+	free(text);
 	if (r < 0)
 		log_warning("cannot keep the stage request %s: %s, a restart forgets it", s->id, strerror(-r));
 }

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from harness import injected, read_file, sanitizer
 from tape import ApiError
 
 
@@ -137,3 +138,28 @@ def test_a_reset_forgets_them_on_disk_too(archive):
     with pytest.raises(ApiError) as e:
         poll(a, request)
     assert e.value.status == 404
+
+
+def test_a_request_of_many_files_is_written_with_few_system_calls(archive):
+    a = archive()
+
+    def writes():
+        with open('/proc/%d/io' % a.proc.pid, encoding='ascii') as f:
+            return int(dict(line.split(': ') for line in f)['syscw'])
+    before = writes()
+    request = stage(a, *({'path': '/missing%d' % i} for i in range(1000)))
+    assert writes() - before < 1000
+    with open(os.path.join(a.store, 'stage', request), encoding='utf-8') as f:
+        assert len(json.load(f)['files']) == 1000
+
+
+def test_a_request_has_its_name_only_when_it_is_synced(archive):
+    if sanitizer():
+        pytest.skip('strace and a sanitizer do not go together')
+    a = archive()
+    with injected(a, 'fdatasync', 'error=EIO'):
+        request = stage(a, {'path': '/missing'})
+    assert not os.path.exists(os.path.join(a.store, 'stage', request))
+    assert b'cannot keep the stage request ' + request.encode() in read_file(a.log)
+    request = stage(a, {'path': '/missing'})
+    assert os.path.exists(os.path.join(a.store, 'stage', request))
