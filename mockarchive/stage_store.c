@@ -13,6 +13,7 @@
 #include <jansson.h>
 
 #include "fs/log.h"
+#include "lockstore/whole_write.h"
 #include "mockarchive/stage.h"
 
 #define TEMPORARY ".new"
@@ -41,19 +42,9 @@ static json_t *stage_json(const struct stage *s)
 /* json_dumpfd() makes a system call of each bracket and comma. */
 static int write_text(int fd, const char *text)
 {
-	size_t left = strlen(text);
+	int r = whole_write(fd, text, strlen(text));
 
-	while (left > 0) {
-		ssize_t n = write(fd, text, left);
-
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			text += n;
-			left -= n;
-		}
-	}
-	return fdatasync(fd) < 0 ? -errno : 0;
+	return r == 0 && fdatasync(fd) < 0 ? -errno : r;
 }
 
 void stage_save_locked(struct rest *t, const struct stage *s)
