@@ -390,20 +390,18 @@ static void on_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *
 static void run_flush(struct call *c)
 {
 	struct handle *h = handle_of(c->fi.fh);
-	bool first = false;
 	struct file *f;
+	bool first;
 
 	if (h->writer) {
 		pthread_mutex_lock(&h->ino->lock);
 		first = !h->closed;
 		pthread_mutex_unlock(&h->ino->lock);
-	}
-	if (first) {
 		pthread_mutex_lock(&c->a->lock);
 		f = file_find_locked(c->a, c->nodeid);
-		if (f && f->closing < f->nwriters) {
-			f->closing++;
-			f->closing_real_ns = real_now_ns();
+		if (f && f->nwriters > 0) {
+			f->closing += first && f->closing < f->nwriters;
+			f->closing_real_ns = real_now_ns();	/* of a duplicate, too: it may be the last */
 		}
 		pthread_mutex_unlock(&c->a->lock);
 	}
