@@ -17,7 +17,7 @@ struct data_stamp {
 };
 
 struct handle {
-	int fd;				/* the lower file, opened as the caller asked; -1: not yet (ino->lock, data.c) */
+	int fd;				/* the lower file, opened as the caller asked; -1: not yet (ino->lock, handle.c) */
 	struct inode *ino;		/* constant; counted */
 	struct handle *next;		/* ino->lock: in ino->handles */
 	pid_t pid;			/* constant: thread that opened it */

@@ -71,7 +71,7 @@ struct inode {
 	bool no_capability;		/* made by us, and nobody gave it security.capability since */
 	bool lock_at_close;		/* asked for while it was written */
 	bool suspect;			/* changed below the mount since it was locked */
-	bool preloaded;			/* the kernel was given its data: data.c */
+	bool preloaded;			/* the kernel was given its data: open.c */
 	bool lingering;			/* on the list of linger.c, which holds a reference */
 	int64_t released_s;		/* by the clock of retention: when the last writer left */
 	int64_t idle_due_s;		/* commit=idle: locked from this moment on, 0: not waiting */

@@ -19,14 +19,19 @@
 double attr_timeout_locked(struct wormfs *fs, struct inode *ino);
 double entry_timeout(struct wormfs *fs);
 
-/* Makes the handle of an open lower file and fills fi. ino->lock held; takes fd in all cases. `st`: the file was
+/* handle.c. Makes the handle of an open lower file and fills fi. ino->lock held; takes fd in all cases. `st`: the file was
  * made by this open, and looks so; NULL: it was there before, and O_TRUNC has changed its data. */
 int handle_open_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, int fd, const struct stat *st,
 		       struct fuse_file_info *fi, struct handle **ret_handle);
 void handle_close(struct wormfs *fs, struct handle *h);
+/* A small locked file is read once and then comes from the page cache of the mount, which is twice as
+ * fast as passthrough (its OPEN need not touch the lower file at all). Its pages never change. */
+bool handle_cached_locked(const struct inode *ino);
+/* The descriptor of a handle, which a reader of a small locked file gets at its first use. */
+int handle_fd(struct wormfs *fs, struct handle *h);
 /* Before the last name of a file goes: from then on only a descriptor leads to it. */
 int handle_need_fd_locked(struct wormfs *fs, struct handle *h);
-/* Opens an existing file as fi asks: the guard, then the lower file. Takes ino->lock. */
+/* open.c. Opens an existing file as fi asks: the guard, then the lower file. Takes ino->lock. */
 int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
 			 struct handle **ret_handle);
 /* Flags for the lower open(2). */
@@ -48,9 +53,11 @@ void op_symlink(fuse_req_t req, const char *target, fuse_ino_t parent, const cha
 void op_link(fuse_req_t req, fuse_ino_t nodeid, fuse_ino_t parent, const char *name);
 void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
 void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void op_readlink(fuse_req_t req, fuse_ino_t nodeid);
+
+/* rename.c */
 void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent, const char *new_name,
 	       unsigned int flags);
-void op_readlink(fuse_req_t req, fuse_ino_t nodeid);
 
 /* attributes.c */
 void op_getattr(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
@@ -62,9 +69,14 @@ void op_ioctl(fuse_req_t req, fuse_ino_t nodeid, unsigned int cmd, void *arg, st
 void op_statx(fuse_req_t req, fuse_ino_t nodeid, int flags, int mask, struct fuse_file_info *fi);
 #endif
 
-/* data.c */
+/* open.c */
 void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi);
 void op_open(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
+#if LIBFUSE_HAS_TMPFILE
+void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi);
+#endif
+
+/* data.c */
 void op_read(fuse_req_t req, fuse_ino_t nodeid, size_t size, off_t offset, struct fuse_file_info *fi);
 void op_write_buf(fuse_req_t req, fuse_ino_t nodeid, struct fuse_bufvec *in, off_t offset, struct fuse_file_info *fi);
 void op_flush(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);
@@ -74,9 +86,6 @@ void op_fallocate(fuse_req_t req, fuse_ino_t nodeid, int mode, off_t offset, off
 void op_lseek(fuse_req_t req, fuse_ino_t nodeid, off_t offset, int whence, struct fuse_file_info *fi);
 void op_copy_file_range(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct fuse_file_info *in_fi, fuse_ino_t out,
 			off_t out_offset, struct fuse_file_info *out_fi, size_t len, int flags);
-#if LIBFUSE_HAS_TMPFILE
-void op_tmpfile(fuse_req_t req, fuse_ino_t parent, mode_t mode, struct fuse_file_info *fi);
-#endif
 
 /* directory.c */
 void op_opendir(fuse_req_t req, fuse_ino_t nodeid, struct fuse_file_info *fi);

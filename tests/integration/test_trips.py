@@ -9,7 +9,7 @@ import pytest
 
 from harness import errno_of, need_program, opened, read_file, run, wait_for, write_file
 
-PRELOADED = 16384       # PRELOAD_MAX_BYTES of data.c
+PRELOADED = 16384       # PRELOAD_MAX_BYTES of open.c
 
 
 def drop_caches(share):
