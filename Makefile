@@ -217,7 +217,7 @@ soak: setup-test
 		WORMFS_TEST_OPTIONS=$$t WORMFS_TEST_TIMEOUT=3600 WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration; done
 
 FUZZERS := $(sort $(wildcard tests/fuzz/fuzz_*.c))
-FUZZED := fs/control_request.c fs/quota_netlink.c $(addprefix lockstore/,byte_size.c limit.c limit_file.c limit_json.c record.c whole_write.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c)) \
+FUZZED := fs/control_request.c fs/quota_netlink.c $(addprefix lockstore/,byte_size.c ini_text.c limit.c limit_file.c limit_json.c record.c whole_write.c retention.c control.c case_name.c staging.c glob.c verify.c) $(sort $(wildcard lockstore/policy*.c)) \
 	$(addprefix lockstore/upstream/,reply.c endpoint.c notify.c) $(addprefix lockstore/events/,event.c beegfs.c event_json.c) mockarchive/http_url.c
 # What only the fuzzer of mockarchive's control port needs: all that answers, before an archive without a mount.
 FUZZED_ARCHIVE := $(FAULT_SRC) $(wildcard mockarchive/api*.c) $(addprefix mockarchive/,rest.c stage.c stage_store.c dav.c base64.c web.c) fs/log.c tests/fuzz/fake_archive.c

@@ -114,7 +114,7 @@ void quota_account_kick(struct wormfs *fs)
 
 int quota_limit_read(struct wormfs *fs)
 {
-	struct limit_error error;
+	struct ini_error error;
 	int r;
 
 	if (!fs->opt.quota)

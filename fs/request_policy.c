@@ -23,7 +23,7 @@ static json_t *refuse(int r, const char *text)
 /* The rules in force; without -o rules one of none, so that the mount options are shown and tested the same way. */
 static int policy_of_mount(struct wormfs *fs, struct policy **ret_policy)
 {
-	struct policy_error error;
+	struct ini_error error;
 
 	*ret_policy = rule_policy(fs);
 	return *ret_policy ? 0 : policy_parse("mount options", "", 0, &fs->mount_rule.set, ret_policy, &error);
@@ -120,7 +120,7 @@ json_t *request_policy_test(struct wormfs *fs, const struct control_request *req
 
 json_t *request_policy_reload(struct wormfs *fs, uid_t by)
 {
-	struct policy_error error = { 0 };
+	struct ini_error error = { 0 };
 	size_t count;
 	int r;
 

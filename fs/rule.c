@@ -154,7 +154,7 @@ const struct policy_rule *rule_or_mount_locked(struct wormfs *fs, struct inode *
 /* ---- the file ---- */
 
 /* A rule in compliance mode is a promise that a clock which can be moved would break; one that pushes needs a cluster. */
-static int check_policy(struct wormfs *fs, struct policy *policy, struct policy_error *ret_error)
+static int check_policy(struct wormfs *fs, struct policy *policy, struct ini_error *ret_error)
 {
 	for (size_t i = 0; !fs->opt.push && i < policy_count(policy); i++) {
 		const struct policy_rule *rule = policy_at(policy, i);
@@ -181,7 +181,7 @@ static int check_policy(struct wormfs *fs, struct policy *policy, struct policy_
 	return 0;
 }
 
-static int read_rules(struct wormfs *fs, struct policy **ret_policy, struct policy_error *ret_error)
+static int read_rules(struct wormfs *fs, struct policy **ret_policy, struct ini_error *ret_error)
 {
 	struct policy *policy;
 	int r;
@@ -241,7 +241,7 @@ bool rule_lies_in_share(struct wormfs *fs, const char *path)
 
 int rule_open(struct wormfs *fs)
 {
-	struct policy_error error;
+	struct ini_error error;
 	int r;
 
 	pthread_mutex_init(&fs->policy_lock, NULL);
@@ -266,7 +266,7 @@ int rule_open(struct wormfs *fs)
 static void *hup_thread(void *arg)
 {
 	struct wormfs *fs = arg;
-	struct policy_error error;
+	struct ini_error error;
 	sigset_t hup;
 	size_t count;
 	int signo;
@@ -295,7 +295,7 @@ int rule_start(struct wormfs *fs)
 	return r;
 }
 
-int rule_reload(struct wormfs *fs, struct policy_error *ret_error, size_t *ret_count)
+int rule_reload(struct wormfs *fs, struct ini_error *ret_error, size_t *ret_count)
 {
 	struct policy *new, *old;
 	int r;

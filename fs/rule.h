@@ -22,7 +22,7 @@ void rule_close(struct wormfs *fs);
 
 /* Reads the file again: all or nothing. -EINVAL etc.: the old rules stay, *ret_error says why and the log has it.
  * -EOPNOTSUPP: there is no -o rules. *ret_count: how many are in force. Any thread. */
-int rule_reload(struct wormfs *fs, struct policy_error *ret_error, size_t *ret_count);
+int rule_reload(struct wormfs *fs, struct ini_error *ret_error, size_t *ret_count);
 
 /* The rules in force now, a counted reference: policy_put() ends it. */
 struct policy *rule_policy(struct wormfs *fs);

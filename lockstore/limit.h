@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lockstore/ini_text.h"
+
 #define LIMIT_SECTIONS_MAX 1000
 #define LIMIT_DEPTH_MAX 16		/* limited directories within one another */
 #define LIMIT_FILE_MAX_BYTES (4 << 20)
@@ -42,15 +44,11 @@ struct limit_usage {
 
 struct limits;
 
-struct limit_error {
-	char text[4600];	/* "FILE:LINE: what is wrong, and what to do" */
-};
-
 /* All or nothing: -EINVAL: *ret_error says which line; -EPERM: others may write it; -ENOENT etc.: cannot be read. Users' names are
  * looked up, paths and rules are not. The caller ends it with limits_close(); NULL is fine. */
-int limits_open(const char *path, struct limits **ret_limits, struct limit_error *ret_error);
+int limits_open(const char *path, struct limits **ret_limits, struct ini_error *ret_error);
 /* The same from memory; `name` is for the error. */
-int limits_parse(const char *name, const char *text, size_t len_bytes, struct limits **ret_limits, struct limit_error *ret_error);
+int limits_parse(const char *name, const char *text, size_t len_bytes, struct limits **ret_limits, struct ini_error *ret_error);
 /* Sections that were kept elsewhere: all but `key`, bounds, grace_s and line is found anew. -EINVAL: no such section, or twice. */
 int limits_of_sections(const struct limit_section *sections, size_t n, struct limits **ret_limits);
 void limits_close(struct limits *limits);

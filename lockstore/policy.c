@@ -1,56 +1,21 @@
-/* A policy from its file: sections in order, lines counted, everything checked before anything is used.
- *
- * libinih splits the lines. What it would let pass we look at in the reader that hands it the lines: sections
- * without a key and sections that come twice, lines that it would cut, NUL bytes. White space in front of a line means
- * nothing: libinih would take an indented line for one more value of the key above it. */
+/* A policy from its file: sections in order, everything checked before anything is used. */
 #include "lockstore/policy.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <ini.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "lockstore/policy_private.h"
 #include "lockstore/staging.h"
 
 struct parser {
+	struct ini_text ini;
 	struct policy *policy;
-	struct policy_error *error;
-	const char *name;
-	const char *at, *end;
-	unsigned line;
 	struct rule *rule;		/* the section that is read, or NULL */
-	int r;				/* the first error */
 };
 
-static int report(struct parser *p, int r, unsigned line, const char *format, ...) __attribute__((format(printf, 4, 5)));
-
-static int report(struct parser *p, int r, unsigned line, const char *format, ...)
-{
-	char text[300];
-	va_list ap;
-
-	if (p->r < 0)
-		return p->r;
-	va_start(ap, format);
-	(void)vsnprintf(text, sizeof(text), format, ap);	/* cut when too long: still a sentence */
-	va_end(ap);
-	for (char *c = text; *c; c++)
-		if ((unsigned char)*c < ' ' || *c == 0x7f)
-			*c = '?';
-	p->error->line = line;
-	if (line)
-		snprintf(p->error->text, sizeof(p->error->text), "%s:%u: %s", p->name, line, text);
-	else
-		snprintf(p->error->text, sizeof(p->error->text), "%s: %s", p->name, text);
-	p->r = r;
-	return r;
-}
+#define report(p, ...) ini_text_report(&(p)->ini, __VA_ARGS__)
 
 void *policy_alloc(struct policy *policy, size_t size_bytes)
 {
@@ -81,8 +46,8 @@ static int end_rule(struct parser *p)
 {
 	char why[200];
 
-	if (!p->rule || p->r < 0)
-		return p->r;
+	if (!p->rule || p->ini.r < 0)
+		return p->ini.r;
 	if (policy_rule_check(p->policy, p->rule, why, sizeof(why)) < 0)
 		return report(p, -EINVAL, p->rule->public.line, "rule '%s': %s", p->rule->public.name, why);
 	return 0;
@@ -105,20 +70,20 @@ static int begin_rule(struct parser *p, const char *line)
 	size_t len = strcspn(line + 1, "]");
 
 	if (end_rule(p) < 0)
-		return p->r;
+		return p->ini.r;
 	snprintf(name, sizeof(name), "%.*s", (int)(len < 200 ? len : 200), line + 1);
 	if (line[len + 1] != ']')
-		return report(p, -EINVAL, p->line, "the ']' of a section is missing");
+		return report(p, -EINVAL, p->ini.line, "the ']' of a section is missing");
 	if (line[len + 2 + strspn(line + len + 2, " \t\r\n")] && !strchr(";#", line[len + 2 + strspn(line + len + 2, " \t\r\n")]))
-		return report(p, -EINVAL, p->line, "there is more behind the ']' of section '%s': put it on a line of its own", name);
+		return report(p, -EINVAL, p->ini.line, "there is more behind the ']' of section '%s': put it on a line of its own", name);
 	if (!is_rule_name(name))
-		return report(p, -EINVAL, p->line, "'%s' is no name for a rule: 1-%d letters, digits, '_', '.' or '-', a letter or digit first",
+		return report(p, -EINVAL, p->ini.line, "'%s' is no name for a rule: 1-%d letters, digits, '_', '.' or '-', a letter or digit first",
 			      name, POLICY_NAME_MAX_BYTES);
 	if (policy->nrules && !policy->rules[policy->nrules - 1].conditions)
-		return report(p, -EINVAL, p->line, "no file gets here: rule '%s' before it has no condition and takes every file; "
+		return report(p, -EINVAL, p->ini.line, "no file gets here: rule '%s' before it has no condition and takes every file; "
 			      "make it the last one", policy->rules[policy->nrules - 1].public.name);
 	if (policy->nrules == POLICY_RULES_MAX)
-		return report(p, -EINVAL, p->line, "more than %d rules", POLICY_RULES_MAX);
+		return report(p, -EINVAL, p->ini.line, "more than %d rules", POLICY_RULES_MAX);
 	if (policy->nrules + 1 >= policy->max_rules) {
 		size_t max = policy->max_rules ? policy->max_rules * 2 : 16;
 		struct rule *rules = realloc(policy->rules, max * sizeof(*rules));
@@ -132,7 +97,7 @@ static int begin_rule(struct parser *p, const char *line)
 	memset(p->rule, 0, sizeof(*p->rule));
 	p->rule->public.set = *inherited(policy);
 	p->rule->public.set.given = 0;
-	p->rule->public.line = p->line;
+	p->rule->public.line = p->ini.line;
 	p->rule->public.name = policy_strdup(policy, name);
 	if (!p->rule->public.name)
 		return report(p, -ENOMEM, 0, "out of memory");
@@ -140,61 +105,26 @@ static int begin_rule(struct parser *p, const char *line)
 	return 0;
 }
 
-/* For libinih: the next line, as fgets(3) would give it. */
-static char *next_line(char *buf, int size, void *arg)
+static int on_section(void *arg, const char *line, size_t len)
 {
 	struct parser *p = arg;
-	const char *eol;
-	size_t len;
+	char *copy = strndup(line, len);
+	int r = copy ? begin_rule(p, copy) : report(p, -ENOMEM, 0, "out of memory");
 
-	if (p->at == p->end || p->r < 0)
-		return NULL;
-	p->line++;
-	eol = memchr(p->at, '\n', p->end - p->at);
-	len = (eol ? eol : p->end) - p->at;
-	if (memchr(p->at, '\0', len)) {
-		report(p, -EINVAL, p->line, "there is a NUL byte in the line");
-		return NULL;
-	}
-	if (p->line == 1 && len >= 3 && memcmp(p->at, "\xef\xbb\xbf", 3) == 0) {	/* a byte order mark of UTF-8 */
-		p->at += 3;
-		len -= 3;
-	}
-	for (; len && (*p->at == ' ' || *p->at == '\t'); len--)
-		p->at++;
-	if (len && (*p->at == ';' || *p->at == '#')) {
-		p->at += len;	/* however long */
-		len = 0;
-	}
-	if (len + 3 > (size_t)size) {	/* libinih would cut it and go on */
-		report(p, -EINVAL, p->line, "the line has more than %d bytes: give the key again in the next line for more values", size - 3);
-		return NULL;
-	}
-	memcpy(buf, p->at, len);
-	buf[len] = '\n';
-	buf[len + 1] = '\0';
-	p->at = eol ? eol + 1 : p->end;
-	if (buf[0] == '[' && begin_rule(p, buf) < 0)
-		return NULL;
-	return buf;
+	free(copy);
+	return r;
 }
 
-static int on_key(void *arg, const char *section, const char *key, const char *value)
+static int on_key(void *arg, const char *key, const char *value)
 {
 	struct parser *p = arg;
 	char why[300];
 	int r;
 
-	if (p->r < 0)
-		return 0;
-	if (!p->rule) {
-		report(p, -EINVAL, p->line, "'%.40s' stands before the first section: begin a rule with [NAME]", key);
-		return 0;
-	}
-	r = policy_key(p->policy, p->rule, p->line, key, value, why, sizeof(why));
-	if (r < 0)
-		report(p, r, p->line, "%s", r == -ENOMEM ? "out of memory" : why);
-	return r == 0;
+	if (!p->rule)
+		return report(p, -EINVAL, p->ini.line, "'%.40s' stands before the first section: begin a rule with [NAME]", key);
+	r = policy_key(p->policy, p->rule, p->ini.line, key, value, why, sizeof(why));
+	return r == 0 ? 0 : report(p, r, p->ini.line, "%s", r == -ENOMEM ? "out of memory" : why);
 }
 
 static int compare_names(const void *a, const void *b)
@@ -221,7 +151,7 @@ static int check_names(struct parser *p)
 			report(p, -EINVAL, sorted[i]->public.line, "there is a rule '%s' already, at line %u: choose another name",
 			       sorted[i]->public.name, sorted[i - 1]->public.line);
 	free(sorted);
-	return p->r;
+	return p->ini.r;
 }
 
 const struct policy_settings *policy_default_settings(void)
@@ -275,13 +205,13 @@ static int open_base(struct policy *policy, const struct policy_settings *base)
 }
 
 int policy_parse(const char *name, const char *text, size_t len_bytes, const struct policy_settings *base,
-		 struct policy **ret_policy, struct policy_error *ret_error)
+		 struct policy **ret_policy, struct ini_error *ret_error)
 {
-	struct parser p = { .error = ret_error, .name = name, .at = text, .end = text + len_bytes };
-	int r;
+	static const struct ini_reader reader = { .section = on_section, .key = on_key,
+						  .too_long = ": give the key again in the next line for more values" };
+	struct parser p = { .policy = calloc(1, sizeof(*p.policy)) };
 
-	memset(ret_error, 0, sizeof(*ret_error));
-	p.policy = calloc(1, sizeof(*p.policy));
+	ini_text_begin(&p.ini, name, ret_error);
 	if (!p.policy)
 		return report(&p, -ENOMEM, 0, "out of memory");
 	atomic_init(&p.policy->refs, 1);
@@ -289,76 +219,33 @@ int policy_parse(const char *name, const char *text, size_t len_bytes, const str
 		report(&p, -ENOMEM, 0, "out of memory");
 	if (len_bytes > POLICY_FILE_MAX_BYTES)
 		report(&p, -EINVAL, 0, "it is larger than %d MiB", POLICY_FILE_MAX_BYTES >> 20);
-	r = ini_parse_stream(next_line, &p, on_key, &p);
-	if (r > 0)
-		report(&p, -EINVAL, r, "neither [SECTION] nor KEY = VALUE");
-	else if (r < 0)
-		report(&p, -ENOMEM, 0, "out of memory");
+	(void)ini_text_parse(&p.ini, text, len_bytes, &reader, &p);
 	end_rule(&p);
 	check_names(&p);
-	if (p.r == 0 && (add_base(p.policy) < 0 || policy_index(p.policy) < 0))
+	if (p.ini.r == 0 && (add_base(p.policy) < 0 || policy_index(p.policy) < 0))
 		report(&p, -ENOMEM, 0, "out of memory");
-	if (p.r < 0) {
+	if (p.ini.r < 0) {
 		policy_put(p.policy);
-		return p.r;
+		return p.ini.r;
 	}
 	*ret_policy = p.policy;
 	return 0;
 }
 
-/* Who may write it decides what is locked. */
-static int check_owner(struct parser *p, const struct stat *st)
-{
-	if (!S_ISREG(st->st_mode))
-		return report(p, -EINVAL, 0, "it is no regular file");
-	if (st->st_uid != 0 && st->st_uid != geteuid())
-		return report(p, -EPERM, 0, "it belongs to uid %u: chown it to root, or to who runs the daemon", st->st_uid);
-	if (st->st_mode & (S_IWGRP | S_IWOTH))
-		return report(p, -EPERM, 0, "others may write it: run chmod go-w on it");
-	return 0;
-}
-
 int policy_open(const char *path, int flags, const struct policy_settings *base, struct policy **ret_policy,
-		struct policy_error *ret_error)
+		struct ini_error *ret_error)
 {
-	struct parser p = { .error = ret_error, .name = path };
-	size_t len = 0, size = 65536;
-	char *text = NULL, *more;
-	struct stat st;
-	ssize_t n = 1;
-	int fd;
+	struct ini_text ini;
+	char *text = NULL;
+	size_t len;
+	int r;
 
-	memset(ret_error, 0, sizeof(*ret_error));
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0 || fstat(fd, &st) < 0) {
-		report(&p, -errno, 0, "%s", strerror(errno));
-		goto out;
-	}
-	if (flags & POLICY_TRUSTED && check_owner(&p, &st) < 0)
-		goto out;
-	while (n > 0) {
-		if (!text || len == size) {
-			size = text ? size * 2 : size;
-			more = size > 2 * (size_t)POLICY_FILE_MAX_BYTES ? NULL : realloc(text, size);
-			if (!more) {
-				report(&p, -EINVAL, 0, "it is larger than %d MiB", POLICY_FILE_MAX_BYTES >> 20);
-				goto out;
-			}
-			text = more;
-		}
-		n = read(fd, text + len, size - len);
-		if (n > 0)
-			len += n;
-	}
-	if (n < 0)
-		report(&p, -errno, 0, "%s", strerror(errno));
-	else
-		p.r = policy_parse(path, text, len, base, ret_policy, ret_error);
-out:
-	if (fd >= 0)
-		close(fd);
+	ini_text_begin(&ini, path, ret_error);
+	r = ini_text_load(&ini, path, flags & POLICY_TRUSTED, POLICY_FILE_MAX_BYTES, &text, &len);
+	if (r == 0)
+		r = policy_parse(path, text, len, base, ret_policy, ret_error);
 	free(text);
-	return p.r;
+	return r;
 }
 
 struct policy *policy_get(struct policy *policy)

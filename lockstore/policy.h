@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "lockstore/ini_text.h"
 #include "lockstore/retention.h"
 
 #define POLICY_FILE_MAX_BYTES (16 << 20)
@@ -64,11 +65,6 @@ struct policy_rule {
 
 struct policy;
 
-struct policy_error {
-	unsigned line;		/* 0: of no line */
-	char text[4600];	/* "FILE:LINE: what is wrong, and what to do" */
-};
-
 enum policy_flags {
 	POLICY_TRUSTED = 1 << 0,	/* the file must belong to root or to us, and nobody else may write it */
 };
@@ -76,10 +72,10 @@ enum policy_flags {
 /* `base` (copied; what its pointers point to must outlive the policy) is inherited; NULL: the defaults of wormfs(8).
  * All or nothing: -EINVAL: *ret_error says which line; -EPERM: not POLICY_TRUSTED; -ENOENT etc.: cannot be read. */
 int policy_open(const char *path, int flags, const struct policy_settings *base, struct policy **ret_policy,
-		struct policy_error *ret_error);
+		struct ini_error *ret_error);
 /* The same from memory; `name` is for the error. No rules at all: text "". */
 int policy_parse(const char *name, const char *text, size_t len_bytes, const struct policy_settings *base,
-		 struct policy **ret_policy, struct policy_error *ret_error);
+		 struct policy **ret_policy, struct ini_error *ret_error);
 struct policy *policy_get(struct policy *policy);
 void policy_put(struct policy *policy);		/* NULL is fine; the last one frees it */
 

@@ -93,7 +93,7 @@ static int ask(struct share *share, json_t *question, json_t **ret_answer, struc
 
 static int open_rules(const char *path, const struct policy_settings *base, struct policy **ret_policy, int *ret_exit)
 {
-	struct policy_error error;
+	struct ini_error error;
 	int r;
 
 	r = policy_open(path, 0, base, ret_policy, &error);
@@ -106,7 +106,7 @@ static int open_rules(const char *path, const struct policy_settings *base, stru
 
 static int run_check(struct request *rq, int argc, char **argv)
 {
-	struct policy_error error;
+	struct ini_error error;
 	struct policy *policy;
 	int r;
 

@@ -52,7 +52,7 @@ static int run(const char *set, unsigned n)
 {
 	static uint32_t took_ns[LOOKS];
 	const struct policy_rule *rule;
-	struct policy_error error;
+	struct ini_error error;
 	struct policy_file file;
 	struct policy *policy;
 	char *text, path[200];

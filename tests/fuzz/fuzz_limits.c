@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct limits *limits, *again;
 	struct limit_section *sections;
-	struct limit_error error;
+	struct ini_error error;
 
 	if (limits_parse("fuzz", (const char *)data, len, &limits, &error) < 0) {
 		if (!error.text[0])

@@ -32,7 +32,7 @@ static void try_file(const struct policy *policy, const struct policy_file *file
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static const char *const paths[] = { "a", "a/b", "a/b/c.pdf", "x.tar.gz", "a1/\n", "finance/2026/r.pdf", "\xff/\xfe.log" };
-	struct policy_error error;
+	struct ini_error error;
 	struct policy *policy;
 	char *path = calloc(1, len + 1);
 	json_t *json;

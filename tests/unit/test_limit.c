@@ -15,7 +15,7 @@
 static struct limits *parse(const char *text)
 {
 	struct limits *limits = NULL;
-	struct limit_error error;
+	struct ini_error error;
 
 	if (limits_parse("limits", text, strlen(text), &limits, &error) < 0)
 		fail_msg("%s", error.text);
@@ -53,7 +53,7 @@ static void test_bad_files(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct limits *limits = NULL;
-		struct limit_error error;
+		struct ini_error error;
 
 		CHECK_INT(cases[i].text, limits_parse("limits", cases[i].text, strlen(cases[i].text), &limits, &error), -EINVAL);
 		if (!strstr(error.text, cases[i].says))
@@ -64,7 +64,7 @@ static void test_bad_files(void **state)
 static void test_bounds_of_the_file(void **state)
 {
 	struct limits *limits = NULL;
-	struct limit_error error;
+	struct ini_error error;
 	char *text = NULL, path[3 * (LIMIT_DEPTH_MAX + 2)] = "";
 	size_t len = 0;
 	FILE *f;

@@ -6,7 +6,7 @@
 
 static struct policy *parse(const char *text)
 {
-	struct policy_error error;
+	struct ini_error error;
 	struct policy *policy = NULL;
 
 	if (policy_parse("t.rules", text, strlen(text), NULL, &policy, &error) < 0)
@@ -64,7 +64,7 @@ static void test_every_error_names_its_line_and_what_to_do(void **state)
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-		struct policy_error error;
+		struct ini_error error;
 		struct policy *policy = NULL;
 		int r = policy_parse("t.rules", cases[i].text, strlen(cases[i].text), NULL, &policy, &error);
 
@@ -78,7 +78,7 @@ static void test_every_error_names_its_line_and_what_to_do(void **state)
 static void test_lines_that_the_parser_below_would_cut_are_refused(void **state)
 {
 	char text[1000] = "[a]\nname = ";
-	struct policy_error error;
+	struct ini_error error;
 	struct policy *policy;
 
 	memset(text + strlen(text), 'x', 400);
@@ -220,7 +220,7 @@ static void test_the_index_finds_what_trying_every_rule_finds(void **state)
 static void test_what_a_rule_does_not_say_is_inherited(void **state)
 {
 	struct policy_settings base = *policy_default_settings();
-	struct policy_error error;
+	struct ini_error error;
 	struct policy *policy;
 	const char *text = "[a]\npath = /a\nretention = 1y\nhold =\nstaging = *.x\nstaging = *.y\ncommit = idle:60\nappend = yes\ndigest = no\nsettle = 120\npush = yes\n"
 			   "[b]\npath = /b\nstaging =\n";
@@ -272,7 +272,7 @@ static void test_an_attribute_that_cannot_be_read_is_an_error_of_the_match(void 
 static void test_only_a_file_that_nobody_else_may_write_is_trusted(void **state)
 {
 	char *dir = temp_dir_make();
-	struct policy_error error;
+	struct ini_error error;
 	struct policy *policy;
 
 	CHECK_INT("missing", policy_open(path_in(dir, "none"), POLICY_TRUSTED, NULL, &policy, &error), -ENOENT);
