@@ -21,6 +21,7 @@
 #include "fs/log.h"
 #include "fs/rule.h"
 #include "fs/tier.h"
+#include "lockstore/monotonic_cond.h"
 #include "lockstore/sha256.h"
 
 #define POLL_MS 1000		/* how often an idle share's ledger is asked for new rows */
@@ -326,7 +327,6 @@ static void stop(struct digest *d)
 int digest_start(struct wormfs *fs)
 {
 	struct digest *d;
-	pthread_condattr_t attr;
 	int r;
 
 	if (!fs->opt.digest)
@@ -336,10 +336,7 @@ int digest_start(struct wormfs *fs)
 		return -ENOMEM;
 	d->fs = fs;
 	pthread_mutex_init(&d->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&d->wake);
 	sha256_pace_init(&d->pace, (uint64_t)fs->opt.digest_rate << 20);
 	fs->digest = d;
 	d->job_fd = -1;

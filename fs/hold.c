@@ -19,6 +19,7 @@
 #include "fs/log.h"
 #include "fs/trail.h"
 #include "fs/tree.h"
+#include "lockstore/monotonic_cond.h"
 
 #define BATCH 512		/* files in one transaction */
 #define RETRY_S 60		/* after an order that could not be ended */
@@ -362,17 +363,13 @@ static void *hold_thread(void *arg)
 int hold_open(struct wormfs *fs)
 {
 	struct hold_orders *holds = calloc(1, sizeof(*holds));
-	pthread_condattr_t attr;
 	int r;
 
 	if (!holds)
 		return -ENOMEM;
 	pthread_mutex_init(&holds->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&holds->wake, &attr);
-	pthread_cond_init(&holds->done, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&holds->wake);
+	monotonic_cond_init(&holds->done);
 	fs->holds = holds;
 	r = ledger_orders_drop_listed(fs->ledger);
 	return r < 0 ? r : hold_refresh(fs);

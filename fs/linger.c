@@ -13,6 +13,7 @@
 #include "fs/rule.h"
 #include "fs/timekeeper.h"
 #include "fs/trail.h"
+#include "lockstore/monotonic_cond.h"
 
 #define SWEEP_MS 1000
 #define SWEEP_BATCH 256
@@ -256,16 +257,12 @@ static void *linger_thread(void *arg)
 int linger_start(struct wormfs *fs)
 {
 	struct linger *linger = calloc(1, sizeof(*linger));
-	pthread_condattr_t attr;
 	int r;
 
 	if (!linger)
 		return -ENOMEM;
 	pthread_mutex_init(&linger->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&linger->wake, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&linger->wake);
 	fs->linger = linger;
 	r = pthread_create(&linger->thread, NULL, linger_thread, fs);
 	if (r != 0) {

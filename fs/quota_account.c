@@ -16,6 +16,7 @@
 #include "lockstore/ledger_limits.h"
 #include "lockstore/limit_count.h"
 #include "lockstore/limit_json.h"
+#include "lockstore/monotonic_cond.h"
 
 #define WRITE_PERIOD_S 5
 #define KICKED_MS 200		/* a crossing is kept so soon: a kill shall not begin grace again */
@@ -216,15 +217,11 @@ static int open_account(struct wormfs *fs)
 {
 	size_t n = limits_count(fs->limits->limits);
 	struct quota_account *account = calloc(1, sizeof(*account));
-	pthread_condattr_t attr;
 
 	if (!account)
 		return -ENOMEM;
 	pthread_mutex_init(&account->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&account->work, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&account->work);
 	fs->limits->account = account;
 	account->rows = calloc(n, sizeof(*account->rows));
 	account->written = calloc(n, sizeof(*account->written));

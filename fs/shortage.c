@@ -16,6 +16,7 @@
 #include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/quota_notice.h"
+#include "lockstore/monotonic_cond.h"
 
 #define HIT_COUNT_XATTR "user.quota_hit_count"
 
@@ -300,16 +301,12 @@ json_t *shortage_json(struct wormfs *fs)
 int shortage_open(struct wormfs *fs)
 {
 	struct shortage *sh = calloc(1, sizeof(*sh));
-	pthread_condattr_t attr;
 	int r;
 
 	if (!sh)
 		return -ENOMEM;
 	pthread_mutex_init(&sh->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&sh->work, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&sh->work);
 	sh->window_s = now_s();
 	fs->shortage = sh;
 	r = -pthread_create(&sh->thread, NULL, run, fs);

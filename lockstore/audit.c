@@ -17,6 +17,7 @@
 #include "lockstore/audit_flood.h"
 #include "lockstore/audit_tail.h"
 #include "lockstore/leaf_mutex.h"
+#include "lockstore/monotonic_cond.h"
 
 #define NICE 15			/* as the committer: the close path goes first, until somebody waits for us */
 #define NS INT64_C(1000000000)
@@ -535,7 +536,6 @@ int audit_open(const struct audit_options *options, struct audit **ret_audit, st
 	struct audit_recovery recovery = { 0 };
 	struct audit *audit = calloc(1, sizeof(*audit));
 	struct audit_times times;
-	pthread_condattr_t attr;
 	sigset_t all, old;
 	int r;
 
@@ -545,11 +545,8 @@ int audit_open(const struct audit_options *options, struct audit **ret_audit, st
 	audit_tail_init(&audit->file);
 	audit->tail = &audit->head;
 	leaf_mutex_init(&audit->lock);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&audit->work, &attr);
-	pthread_cond_init(&audit->progress, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&audit->work);
+	monotonic_cond_init(&audit->progress);
 	audit->flood = audit_flood_open();
 	if (!audit->flood) {
 		r = -ENOMEM;

@@ -1,7 +1,7 @@
 /* A flood of refusals becomes a few lines: the first one of (uid, file, event, op) is a line, those that follow
  * within AUDIT_REPEAT_S are counted. A table of AUDIT_FLOOD_SLOTS; when it is full, refusals of further files are
- * counted by (uid, event) alone, AUDIT_FLOOD_OVERFLOWS of them, and when those are used up by event alone. Used by audit.c, which has the thread. Not locked:
- * the caller does it. */
+ * counted by (uid, event) alone, AUDIT_FLOOD_OVERFLOWS of them, and when those are used up by event alone. Used by
+ * audit.c, which has the thread. Not locked: the caller does it. */
 #ifndef WORMFS_AUDIT_FLOOD_H
 #define WORMFS_AUDIT_FLOOD_H
 

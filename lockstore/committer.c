@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "lockstore/leaf_mutex.h"
+#include "lockstore/monotonic_cond.h"
 
 #define NICE 15		/* the close path goes first, until somebody waits for us */
 #define LINGER_MS 100		/* a transaction costs an fsync: wait so long for company */
@@ -257,7 +258,6 @@ static void *run(void *arg)
 int committer_start(struct ledger *ledger, struct journal *journal, struct committer **ret_committer)
 {
 	struct committer *committer;
-	pthread_condattr_t attr;
 	sigset_t all, old;
 	int r;
 
@@ -267,11 +267,8 @@ int committer_start(struct ledger *ledger, struct journal *journal, struct commi
 	committer->ledger = ledger;
 	committer->journal = journal;
 	leaf_mutex_init(&committer->lock);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);	/* who moves the date moves no back-off */
-	pthread_cond_init(&committer->work, &attr);
-	pthread_cond_init(&committer->progress, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&committer->work);
+	monotonic_cond_init(&committer->progress);
 	/* Signals are for the thread that waits for them: one that lands here would wake nobody. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);

@@ -10,6 +10,7 @@
 #include "fs/log.h"
 #include "fs/state.h"
 #include "fs/tier.h"
+#include "lockstore/monotonic_cond.h"
 #include "mockarchive/ops.h"
 #include "mockarchive/tier.h"
 
@@ -42,7 +43,6 @@ static int open_directory(const char *path, int *ret_fd)
 int archive_open(struct wormfs *fs, const struct settings *set, const char *clock, const char *store, const char *replica, struct archive **ret)
 {
 	struct archive *a = calloc(1, sizeof(*a));
-	pthread_condattr_t attr;
 	int r;
 
 	if (!a)
@@ -58,14 +58,11 @@ int archive_open(struct wormfs *fs, const struct settings *set, const char *cloc
 	for (int i = 0; i < 2; i++)
 		a->queue_tail[i] = &a->queue_head[i];
 	pthread_mutex_init(&a->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&a->changed, &attr);
-	pthread_cond_init(&a->work, &attr);
-	pthread_cond_init(&a->moves, &attr);
-	pthread_cond_init(&a->ready, &attr);
-	pthread_cond_init(&a->drop, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&a->changed);
+	monotonic_cond_init(&a->work);
+	monotonic_cond_init(&a->moves);
+	monotonic_cond_init(&a->ready);
+	monotonic_cond_init(&a->drop);
 	clock_init(a);
 	r = clock_parse(clock, &a->clock_mode, &a->rate);
 	a->store = strdup(store);

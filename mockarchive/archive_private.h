@@ -4,8 +4,8 @@
  * round), above the locks of fault.c and of the journal. Who moves data does it without the lock, with file.busy set, which keeps
  * callers of the mount and everybody else away from that file. Small system calls (an xattr, a chmod) are made under it.
  *
- * Threads: the robot (robot.c) does everything that comes with time, and a mover for each drive moves its data while time flows by itself; answerers (call.c) go on with callers
- * that waited; FUSE workers and HTTP threads call in. */
+ * Threads: the robot (robot.c) does everything that comes with time, and a mover for each drive moves its data while time
+ * flows by itself; answerers (call.c) go on with callers that waited; FUSE workers and HTTP threads call in. */
 #ifndef WORMFS_ARCHIVE_PRIVATE_H
 #define WORMFS_ARCHIVE_PRIVATE_H
 

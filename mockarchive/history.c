@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "fs/events.h"
+#include "lockstore/monotonic_cond.h"
 #include "mockarchive/archive_private.h"
 
 _Static_assert(EVENT_ARCHIVE_NAME - EVENT_ARCHIVE_STATE == ARCHIVE_EVENT_NAME, "both name the same kinds in the same order");
@@ -40,15 +41,11 @@ const char *archive_event_kind_name(enum archive_event_kind kind)
 int history_open(struct journal_ring **ret)
 {
 	struct journal_ring *ring = calloc(1, sizeof(*ring));
-	pthread_condattr_t attr;
 
 	if (!ring)
 		return -ENOMEM;
 	pthread_mutex_init(&ring->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&ring->added, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&ring->added);
 	ring->first = 1;
 	*ret = ring;
 	return 0;

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "lockstore/monotonic_cond.h"
+
 struct http_timer {
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -80,16 +82,12 @@ static void *timer_main(void *arg)
 int http_timer_open(struct http_timer **ret_timer)
 {
 	struct http_timer *t = calloc(1, sizeof(*t));
-	pthread_condattr_t attr;
 	int r;
 
 	if (!t)
 		return -ENOMEM;
 	pthread_mutex_init(&t->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&t->changed, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&t->changed);
 	r = pthread_create(&t->thread, NULL, timer_main, t);
 	if (r) {
 		pthread_cond_destroy(&t->changed);

@@ -187,16 +187,3 @@ bool event_registry_at(struct event_ring *ring, unsigned i, struct event_registe
 	fill(ring, slot, ret);
 	return true;
 }
-
-uint64_t event_registry_oldest(struct event_ring *ring)
-{
-	struct event_consumer *all = event_ring_slots(ring);
-	uint64_t oldest = UINT64_MAX;
-
-	for (int i = 0; i < EVENT_RING_CONSUMERS; i++) {
-		uint64_t seq = is_registered(&all[i]) ? atomic_load_explicit(&all[i].seq, memory_order_acquire) : UINT64_MAX;
-
-		oldest = seq < oldest ? seq : oldest;
-	}
-	return oldest;
-}

@@ -31,7 +31,5 @@ int event_registry_clear(struct event_ring *ring, const char *name, uint64_t seq
 int event_registry_find(struct event_ring *ring, const char *name, struct event_registered *ret);
 /* The i-th slot of EVENT_RING_CONSUMERS; false: it is no registered one's. */
 bool event_registry_at(struct event_ring *ring, unsigned i, struct event_registered *ret);
-/* Of the oldest event that somebody has not cleared; UINT64_MAX: nobody is registered. */
-uint64_t event_registry_oldest(struct event_ring *ring);
 
 #endif

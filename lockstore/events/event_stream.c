@@ -67,14 +67,22 @@ static void say(struct event_stream *stream, bool warning, const char *what, int
 	stream->say(stream->arg, warning, text);
 }
 
-static uint64_t slowest_consumer(struct event_stream *stream)
+/* Of the oldest event that some sink has not got or some registered consumer has not cleared; UINT64_MAX: there are none of them. */
+static uint64_t slowest_consumer(struct event_stream *stream, unsigned *ret_slot)
 {
-	uint64_t slowest = event_registry_oldest(stream->ring);
+	const struct event_consumer *all = event_ring_consumers(stream->ring);
+	uint64_t slowest = UINT64_MAX, seq;
 
-	for (size_t i = 0; i < stream->nsinks; i++) {
-		uint64_t seq = event_sink_seq(stream->sinks[i]);
-
-		slowest = seq < slowest ? seq : slowest;
+	*ret_slot = 0;
+	for (unsigned i = 0; i < EVENT_RING_CONSUMERS; i++) {
+		if (!atomic_load_explicit(&all[i].registered, memory_order_acquire) &&
+		    (!all[i].name[0] || atomic_load(&all[i].session) != event_ring_session(stream->ring)))
+			continue;	/* free, or a sink of before */
+		seq = atomic_load_explicit(&all[i].seq, memory_order_acquire);
+		if (seq >= slowest)
+			continue;
+		slowest = seq;
+		*ret_slot = i;
 	}
 	return slowest;
 }
@@ -94,30 +102,13 @@ static int64_t now_s(void)
 
 int64_t event_stream_waits_since_s(struct event_stream *stream, unsigned *ret_slot)
 {
-	const struct event_consumer *all = event_ring_consumers(stream->ring);
-	uint64_t slowest = UINT64_MAX;
-
-	*ret_slot = 0;
-	for (unsigned i = 0; i < EVENT_RING_CONSUMERS; i++) {
-		uint64_t seq = atomic_load(&all[i].seq);
-
-		if (!all[i].name[0] || seq >= slowest)
-			continue;
-		if (!atomic_load(&all[i].registered) && atomic_load(&all[i].session) != event_ring_session(stream->ring))
-			continue;	/* a sink of before */
-		slowest = seq;
-		*ret_slot = i;
-	}
-	return slowest == UINT64_MAX ? 0 : atomic_load(&stream->waits_since_s);
+	return slowest_consumer(stream, ret_slot) == UINT64_MAX ? 0 : atomic_load(&stream->waits_since_s);
 }
 
-static void say_wait(struct event_stream *stream)
+static void say_wait(struct event_stream *stream, unsigned slot)
 {
 	char text[200];
-	unsigned slot;
 
-	if (event_stream_waits_since_s(stream, &slot) == 0)
-		return;
 	snprintf(text, sizeof(text), "whoever changes something waits for '%.*s' (events=strict)", EVENT_REGISTERED_NAME_MAX,
 		 event_ring_consumers(stream->ring)[slot].name);
 	say(stream, true, text, 0);
@@ -128,12 +119,13 @@ static void wait_for_consumers(struct event_stream *stream)
 {
 	int64_t since_s = 0;
 	bool said = false;
+	unsigned slot;
 
-	while (!is_ending(stream) && !event_ring_flush_keeps(stream->ring, slowest_consumer(stream))) {
+	while (!is_ending(stream) && !event_ring_flush_keeps(stream->ring, slowest_consumer(stream, &slot))) {
 		if (since_s == 0)
 			atomic_store(&stream->waits_since_s, since_s = now_s());
 		if (!said && now_s() - since_s > WAIT_TOLD_S) {
-			say_wait(stream);
+			say_wait(stream, slot);
 			said = true;
 		}
 		usleep(SINK_WAIT_MS * 1000);

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "lockstore/leaf_mutex.h"
+#include "lockstore/monotonic_cond.h"
 
 #define POLL_MS 200		/* how often the ledger is asked for what came */
 #define BATCH_MS 20		/* results wait so long for company: a transaction costs an fsync */
@@ -573,7 +574,6 @@ static int start_threads(struct pusher *p)
 int pusher_start(struct ledger *ledger, const struct pusher_config *config, struct pusher **ret_pusher)
 {
 	struct pusher *p = calloc(1, sizeof(*p));
-	pthread_condattr_t attr;
 	int r = -ENOMEM;
 
 	if (!p)
@@ -584,11 +584,8 @@ int pusher_start(struct ledger *ledger, const struct pusher_config *config, stru
 	p->breaker.max_ms = p->retry_ms;
 	p->queue_tail = &p->queue;
 	leaf_mutex_init(&p->lock);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->news, &attr);
-	pthread_cond_init(&p->waited, &attr);
-	pthread_condattr_destroy(&attr);
+	monotonic_cond_init(&p->news);
+	monotonic_cond_init(&p->waited);
 	p->root = strdup(config->root);
 	if (p->root)
 		r = qumulo_open(&config->qumulo, &p->qumulo);

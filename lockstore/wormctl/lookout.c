@@ -12,6 +12,7 @@
 
 #include "lockstore/events/event_json.h"
 #include "lockstore/ledger_push.h"
+#include "lockstore/monotonic_cond.h"
 #include "lockstore/wormctl/client.h"
 #include "lockstore/wormctl/lookout_private.h"
 
@@ -409,16 +410,12 @@ static void tell_to_stop(struct lookout *l)
 int lookout_open(const char *share, const char *state_dir, struct lookout **ret_lookout)
 {
 	struct lookout *l = calloc(1, sizeof(*l));
-	pthread_condattr_t monotonic;
 	int r;
 
 	if (!l)
 		return -ENOMEM;
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&l->wake, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	monotonic_cond_init(&l->wake);
 	l->share = strdup(share);
 	l->state_dir = strdup(state_dir);
 	snprintf(l->daemon_error, sizeof(l->daemon_error), "not asked yet");

@@ -585,7 +585,7 @@ int share_keep_daemons_away(const struct share *share, int *ret_fd, struct failu
 		r = fail(f, -errno, "cannot write to the state directory %s: %s", quoted(share->state_dir),
 			 strerror(errno));
 	} else if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		r = fail(f, -EBUSY, "a daemon or another reindex uses the state directory %s", quoted(share->state_dir));
+		r = fail(f, -EBUSY, "a daemon, a reindex or a check of limits uses the state directory %s", quoted(share->state_dir));
 		close(fd);
 	} else {
 		*ret_fd = fd;

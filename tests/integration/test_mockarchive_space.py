@@ -161,8 +161,8 @@ def test_writers_may_go_over_the_size_and_what_is_on_tape_goes_afterwards(archiv
     assert a.is_now('kept') == 'released' and a.is_now('f') == 'dual'
 
 
-@pytest.mark.parametrize('written', [False, True])
-def test_who_opens_a_file_that_was_about_to_go_takes_it_out_of_what_makes_room(archive, written):
+def about_to_go(archive):
+    """An archive whose file f goes in an hour, whatever pins it then."""
     a = archive(release__when='pressure', cache__size=str(SIZE))
     a.put('f', b'f' * 100 * KB)
     a.settle()
@@ -170,8 +170,14 @@ def test_who_opens_a_file_that_was_about_to_go_takes_it_out_of_what_makes_room(a
     rule = a.fault({'phase': 'evict', 'path': 'f'}, evict=True, delay=3600)
     a.ask('recall', 'f')
     a.advance(60)
-    assert a.is_now('f') == 'dual'				# and goes in an hour, whatever pins it
+    assert a.is_now('f') == 'dual'
     a.api('DELETE', '/v1/faults/' + rule)
+    return a
+
+
+@pytest.mark.parametrize('written', [False, True])
+def test_who_opens_a_file_that_was_about_to_go_takes_it_out_of_what_makes_room(archive, written):
+    a = about_to_go(archive)
     with opened(a.at('f'), os.O_WRONLY) as fd:
         if written:
             os.pwrite(fd, b'g', 0)
@@ -185,14 +191,7 @@ def test_who_opens_a_file_that_was_about_to_go_takes_it_out_of_what_makes_room(a
 
 
 def test_who_opens_a_file_that_was_about_to_go_may_pin_it(archive):
-    a = archive(release__when='pressure', cache__size=str(SIZE))
-    a.put('f', b'f' * 100 * KB)
-    a.settle()
-    a.ask('release', 'f')
-    rule = a.fault({'phase': 'evict', 'path': 'f'}, evict=True, delay=3600)
-    a.ask('recall', 'f')
-    a.advance(60)
-    a.api('DELETE', '/v1/faults/' + rule)
+    a = about_to_go(archive)
     with opened(a.at('f'), os.O_WRONLY):
         pass
     a.ask('pin', 'f', pin=2 * 3600)
