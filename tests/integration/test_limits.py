@@ -380,7 +380,7 @@ def test_after_a_kill_it_is_counted_anew_and_after_a_clean_end_it_is_not(limited
 
 def test_a_file_that_was_made_for_who_got_an_error_is_counted_at_the_next_mount(limited):
     q = limited()
-    with injected(q.share, 'statx,newfstatat,fstat', 'error=EIO:when=3+'):	# the first two are before it is made
+    with injected(q.share, 'statx,newfstatat,fstat', 'error=EIO', q.at('a/f')):	# by its descriptor, which there is once it is made
         assert errno_of(put, q.at('a/f'), 0) == 'EIO'
     there = len(os.listdir(q.below('a')))
     assert there > 0, 'no look failed after a file was made'

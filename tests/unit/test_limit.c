@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "lockstore/events/event.h"
 #include "lockstore/limit.h"
@@ -95,7 +97,37 @@ static void test_bounds_of_the_file(void **state)
 			limits_close(limits);
 		free(text);
 	}
+	/* A path may be longer than a line of a key. */
+	f = open_memstream(&text, &len);
+	fprintf(f, "[directory /%04000d]\nhard = 1\n", 0);
+	fclose(f);
+	CHECK_INT("a long path", limits_parse("limits", text, len, &limits, &error), 0);
+	CHECK_INT("all of it", strlen(limits_at(limits, 0)->name), 4000);
+	limits_close(limits);
+	free(text);
 	CHECK_INT("a NUL", limits_parse("limits", "[user 1]\n\0", 10, &limits, &error), -EINVAL);
+}
+
+static void test_a_file_of_others_or_of_any_size_is_not_taken(void **state)
+{
+	char path[] = "/tmp/test_limit.XXXXXX";
+	struct limits *limits = NULL;
+	struct ini_error error;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0 && write(fd, "[user 1]\nhard = 1\n", 18) == 18);
+	CHECK_INT("ours", limits_open(path, &limits, &error), 0);
+	limits_close(limits);
+	CHECK_INT("grown", ftruncate(fd, LIMIT_FILE_MAX_BYTES + 1), 0);
+	CHECK_INT("larger", limits_open(path, &limits, &error), -EINVAL);
+	assert_non_null(strstr(error.text, "larger than 4 MiB"));
+	CHECK_INT("small again", ftruncate(fd, 18), 0);
+	CHECK_INT("others may write it", fchmod(fd, 0646), 0);
+	CHECK_INT("theirs", limits_open(path, &limits, &error), -EPERM);
+	close(fd);
+	unlink(path);
+	CHECK_INT("none", limits_open(path, &limits, &error), -ENOENT);
+	CHECK_INT("no file", limits_open("/dev/null", &limits, &error), -EINVAL);
 }
 
 static void test_what_the_file_says(void **state)
@@ -263,6 +295,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bad_files), cmocka_unit_test(test_bounds_of_the_file), cmocka_unit_test(test_what_the_file_says),
+		cmocka_unit_test(test_a_file_of_others_or_of_any_size_is_not_taken),
 		cmocka_unit_test(test_paths), cmocka_unit_test(test_charges), cmocka_unit_test(test_soft_and_grace),
 		cmocka_unit_test(test_sections_from_elsewhere),
 	};
