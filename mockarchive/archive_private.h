@@ -104,6 +104,7 @@ struct drive {
 	struct job *job;
 	unsigned volume;		/* 0: empty */
 	uint64_t jobs, bytes;
+	struct archive *archive;	/* the mover's way to it; constant once that runs */
 	pthread_t mover;
 	bool mover_running;
 	bool moving;			/* the mover has a job, which may have left the drive by now */

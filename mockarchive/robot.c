@@ -7,7 +7,6 @@
  *              -> [release.delay] -> RELEASED;   a recall likewise, in the other direction */
 #include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
 
 #include "mockarchive/robot_private.h"
 
@@ -66,20 +65,14 @@ static void job_finish_locked(struct archive *a, struct job *j)
 		finish_recall_locked(a, j);
 }
 
-struct mover {
-	struct archive *a;
-	struct drive *drive;
-};
-
 static void *mover_thread(void *arg)
 {
-	struct mover m = *(struct mover *)arg;
-	struct archive *a = m.a;
+	struct drive *d = arg;
+	struct archive *a = d->archive;
 
-	free(arg);
 	pthread_mutex_lock(&a->lock);
 	while (!a->stopping) {
-		struct job *j = m.drive->job;
+		struct job *j = d->job;
 		struct file *f;
 
 		if (!j || !j->ripe) {
@@ -89,9 +82,9 @@ static void *mover_thread(void *arg)
 		f = j->file;
 		file_ref_locked(f);
 		j->ripe = false;
-		m.drive->moving = true;
+		d->moving = true;
 		job_finish_locked(a, j);
-		m.drive->moving = false;
+		d->moving = false;
 		file_unref_locked(a, f);
 		a->robot_idle = false;
 		pthread_cond_signal(&a->work);
@@ -104,20 +97,14 @@ static void *mover_thread(void *arg)
 static bool hand_over_locked(struct archive *a, struct job *j)
 {
 	struct drive *d = j->drive >= 0 ? &a->drives[j->drive] : NULL;
-	struct mover *m;
 
 	if (!d || clock_is_steered_locked(a))
 		return false;
 	if (!d->mover_running) {
-		m = malloc(sizeof(*m));
-		if (!m)
+		d->archive = a;
+		d->mover_running = pthread_create(&d->mover, NULL, mover_thread, d) == 0;
+		if (!d->mover_running)
 			return false;
-		*m = (struct mover){ .a = a, .drive = d };
-		d->mover_running = pthread_create(&d->mover, NULL, mover_thread, m) == 0;
-		if (!d->mover_running) {
-			free(m);
-			return false;
-		}
 	}
 	j->ripe = true;
 	pthread_cond_broadcast(&a->moves);

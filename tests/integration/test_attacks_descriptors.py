@@ -130,7 +130,7 @@ def test_a_descriptor_given_away_keeps_the_file_from_being_shown_as_retained_whi
     """closing(2) of the first owner locks; who was given a duplicate may finish, and until then nobody is told that it stands."""
     share = mount('retention=30d' + (options and ',' + options))
     ours, theirs = socket.socketpair()
-    with subprocess.Popen([sys.executable, '-c', GIVEN_AWAY], stdin=theirs) as heir:
+    with subprocess.Popen([sys.executable, '-c', GIVEN_AWAY], stdin=theirs):
         theirs.close()
         fd = os.open(share.at('a'), os.O_CREAT | os.O_RDWR, 0o644)
         os.write(fd, b'data of the first owner')
