@@ -21,9 +21,11 @@
 #include "fs/quota_notice.h"
 #include "fs/state.h"
 #include "lockstore/events/event_json.h"
+#include "lockstore/events/stdout_lines.h"
 
 #define ANSWER_BYTES_MAX 65536	/* of an HTTP answer, which nobody reads */
 #define VARIABLES 16
+#define BUSY_MS 1	/* until events=json:- has written its line to stdout */
 
 enum kind { KIND_STDOUT, KIND_COMMAND, KIND_HTTP, KIND_NETLINK };
 
@@ -34,7 +36,8 @@ struct provider {
 	CURL *easy;
 	struct quota_netlink netlink;
 	struct curl_slist *headers;
-	bool failing, torn;		/* torn: half a line is on stdout */
+	struct stdout_lines out;
+	bool failing;
 	atomic_ullong n_told, n_failed;
 };
 
@@ -54,7 +57,7 @@ struct quota_providers {
 	int wake_fd;
 	pthread_t thread;
 	struct event_json json;
-	char line[EVENT_JSON_MAX + 1];
+	char line[EVENT_JSON_MAX];
 };
 
 static int64_t now_ms(void)
@@ -83,34 +86,27 @@ static void count(struct provider *p, const char *why)
 
 /* ---- stdout ---- */
 
-/* A pipe that is ready has room for PIPE_BUF bytes. */
 static void tell_stdout(struct provider *p, const char *line, size_t len)
 {
 	int64_t until_ms = now_ms() + QUOTA_PROVIDER_WAIT_MS;
 	size_t done = 0;
 
-	if (p->torn)
-		line--, len++;	/* the newline before it */
 	while (done < len) {
-		struct pollfd out = { .fd = 1, .events = POLLOUT };
-		size_t piece = len - done < 4096 ? len - done : 4096;
+		struct pollfd out = { .fd = p->out.fd, .events = POLLOUT };
+		ssize_t n = stdout_lines_write(&p->out, line + done, len - done);
 		int64_t left = until_ms - now_ms();
-		ssize_t n;
 
-		if (left <= 0 || poll(&out, 1, left) == 0) {
-			p->torn |= done > 0;
-			count(p, "nobody reads it");
+		if (n >= 0) {
+			done += n;
+			continue;
+		}
+		if ((n != -EAGAIN && n != -EBUSY) || left <= 0) {
+			stdout_lines_give_up(&p->out);
+			count(p, left <= 0 ? "nobody reads it" : strerror(-n));
 			return;
 		}
-		n = write(1, line + done, piece);
-		if (n < 0 && errno != EINTR && errno != EAGAIN) {
-			p->torn |= done > 0;
-			count(p, strerror(errno));
-			return;
-		}
-		done += n > 0 ? n : 0;
+		poll(&out, n == -EAGAIN ? 1 : 0, n == -EAGAIN ? left : BUSY_MS);
 	}
-	p->torn = false;
 	count(p, NULL);
 }
 
@@ -258,7 +254,7 @@ static void tell_netlink(struct provider *p, const struct quota_notice *notice)
 static void tell(struct quota_providers *qp, const struct item *item)
 {
 	const struct event_counts none = { 0 };
-	char *line = qp->line + 1;	/* a newline before it */
+	char *line = qp->line;
 	struct event ev;
 	size_t len;
 
@@ -404,7 +400,7 @@ static int open_provider(struct provider *p, const char *value)
 	p->value = value;
 	if (strcmp(value, "stdout") == 0) {
 		p->kind = KIND_STDOUT;
-		return 0;
+		return stdout_lines_open(&p->out);
 	}
 	if (strcmp(value, "netlink") == 0) {
 		p->kind = KIND_NETLINK;
@@ -450,13 +446,12 @@ int quota_provider_open(struct wormfs *fs)
 		return -ENOMEM;
 	fs->quota_providers = qp;
 	pthread_mutex_init(&qp->lock, NULL);
-	qp->line[0] = '\n';
 	qp->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (qp->wake_fd < 0)
 		return -errno;
 	for (unsigned i = 0; i < fs->opt.quota_nproviders; i++) {
 		qp->n_providers++;
-		qp->providers[i].netlink.fd = -1;
+		qp->providers[i].netlink.fd = qp->providers[i].out.fd = -1;
 		r = open_provider(&qp->providers[i], fs->opt.quota_providers[i]);
 		if (r < 0) {
 			complain("quota_notify=%s: %s%s", fs->opt.quota_providers[i], strerror(-r), qp->providers[i].kind != KIND_NETLINK ||
@@ -488,6 +483,7 @@ void quota_provider_close(struct wormfs *fs)
 		if (qp->providers[i].easy)
 			curl_easy_cleanup(qp->providers[i].easy);
 		quota_netlink_close(&qp->providers[i].netlink);
+		stdout_lines_close(&qp->providers[i].out);
 		curl_slist_free_all(qp->providers[i].headers);
 	}
 	if (qp->n > 0 || killed > 0)

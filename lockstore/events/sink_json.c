@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lockstore/events/event_sink.h"
+#include "lockstore/events/stdout_lines.h"
 
 #define OUT_BYTES 262144
 #define LINES 2048
@@ -20,6 +21,7 @@ struct json_sink {
 	unsigned nlines, lines_out;
 	size_t len, out_len;		/* out_len of len bytes have left */
 	bool is_socket;
+	struct stdout_lines out_lines;	/* where it is stdout, which quota_notify may write to as well */
 	dev_t dev;
 	ino_t ino;			/* of the file: a rotated one is opened anew */
 	time_t looked_s;
@@ -103,17 +105,12 @@ static int open_file(struct event_sink *sink)
 static int open_stdout(struct event_sink *sink)
 {
 	struct json_sink *own = sink->own;
-	struct stat st;
+	int r = stdout_lines_open(&own->out_lines);
 
-	/* A description of our own, that may be non-blocking. A socket cannot be opened so, and needs not. */
-	sink->fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_APPEND | O_CLOEXEC | O_NOCTTY);
-	if (sink->fd < 0 && errno == ENXIO) {
-		sink->fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-		own->is_socket = true;
-	}
-	if (sink->fd < 0 || fstat(sink->fd, &st) < 0)
-		return -errno;
-	sink->is_file = S_ISREG(st.st_mode);
+	if (r < 0)
+		return r;
+	sink->fd = own->out_lines.fd;
+	sink->is_file = own->out_lines.is_file;
 	return 0;
 }
 
@@ -131,7 +128,7 @@ static int connect_json(struct event_sink *sink)
 	else
 		r = is_stdout(sink) ? open_stdout(sink) : open_file(sink);
 	if (r < 0) {
-		if (sink->fd >= 0)
+		if (sink->fd >= 0 && !is_stdout(sink))
 			close(sink->fd);
 		return r;
 	}
@@ -163,6 +160,19 @@ static bool was_rotated(struct event_sink *sink)
 	return stat(sink->where, &st) < 0 || st.st_ino != own->ino || st.st_dev != own->dev;
 }
 
+static ssize_t write_out(struct event_sink *sink, const char *buf, size_t len)
+{
+	struct json_sink *own = sink->own;
+	ssize_t n;
+
+	if (is_stdout(sink)) {
+		n = stdout_lines_write(&own->out_lines, buf, len);
+		return n == -EBUSY ? -EAGAIN : n;
+	}
+	n = own->is_socket ? send(sink->fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL) : write(sink->fd, buf, len);
+	return n < 0 ? -errno : n;
+}
+
 static int flush_json(struct event_sink *sink)
 {
 	struct json_sink *own = sink->own;
@@ -176,12 +186,11 @@ static int flush_json(struct event_sink *sink)
 			return r;
 	}
 	while (own->out_len < own->len) {
-		n = own->is_socket ? send(sink->fd, own->out + own->out_len, own->len - own->out_len, MSG_DONTWAIT | MSG_NOSIGNAL) :
-				     write(sink->fd, own->out + own->out_len, own->len - own->out_len);
-		if (n < 0 && errno == EINTR)
+		n = write_out(sink, own->out + own->out_len, own->len - own->out_len);
+		if (n == -EINTR)
 			continue;
 		if (n < 0)
-			return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+			return n;
 		own->out_len += n;
 		count_lines(sink);
 	}
@@ -209,7 +218,11 @@ static int send_json(struct event_sink *sink, const struct event *ev)
 
 static void disconnect_json(struct event_sink *sink)
 {
-	if (sink->fd >= 0)
+	struct json_sink *own = sink->own;
+
+	if (is_stdout(sink))
+		stdout_lines_close(&own->out_lines);
+	else if (sink->fd >= 0)
 		close(sink->fd);
 }
 

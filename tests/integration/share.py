@@ -125,8 +125,8 @@ class Share:
             argv.append(self.mnt)
         return argv + ['-o', ','.join(opts)]
 
-    def start(self, options=None, user=None):
-        """Mounts; raises Refused when the daemon ends instead."""
+    def start(self, options=None, user=None, stdout=None):
+        """Mounts; raises Refused when the daemon ends instead. stdout: a file or descriptor instead of the log."""
         assert self.proc is None
         if options is not None:
             self.options = options
@@ -140,7 +140,7 @@ class Share:
                 os.setuid(user)
         with open(self.log, 'ab') as log:
             mark = log.tell()
-            self.proc = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.proc = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log if stdout is None else stdout, stderr=log,
                              preexec_fn=child, env=daemon_environment())
         Share.live.add(self)
 

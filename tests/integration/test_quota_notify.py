@@ -1,5 +1,6 @@
 """-o quota_notify: who runs out of quota or room is told to a program, on stdout, by HTTP; none of them is waited for."""
 import errno
+import fcntl
 import http.server
 import json
 import os
@@ -9,6 +10,7 @@ import threading
 
 import pytest
 
+from event_harness import check_numbers
 from harness import ALICE, Refused, as_user, opened, run, wait_for
 
 FILLERS = 6
@@ -145,6 +147,64 @@ def test_stdout_gets_lines_of_json(small):
     lines = [json.loads(line) for line in share.log_text().splitlines() if line.startswith('{')]
     assert [(x['Event']['Type'], x['Event']['Path'], x['Event']['Uid'], x['Event']['Error']) for x in lines] == [
         ('Quota', '/big', ALICE, 'ENOSPC')]
+
+
+@pytest.mark.parametrize('kind', ['pipe', 'file'])
+def test_events_and_quota_on_one_stdout_are_whole_lines(small, tmp_path, kind):
+    share = small('quota_notify=stdout', start=False)
+    data, users = [], range(ALICE, ALICE + 25)
+    if kind == 'pipe':
+        reader, out = os.pipe()
+        fcntl.fcntl(out, fcntl.F_SETPIPE_SZ, 4096)	# no line of this test fits
+    else:
+        reader, out = None, os.open(str(tmp_path / 'out'), os.O_WRONLY | os.O_CREAT)	# without O_APPEND, as a shell's >
+    share.start('passthrough=no,commit=never,quota_notify=stdout,events=json:-', stdout=out)
+    os.close(out)
+
+    def read():
+        while data[-1:] != [b'']:
+            data.append(os.read(reader, 1500))
+    reading = threading.Thread(target=read)
+    if reader is not None:
+        reading.start()
+    try:
+        where = os.fsencode(share.at())
+        for _ in range(13):
+            where += b'/' + b'\xff' * 250
+            os.mkdir(where)
+            os.chmod(where, 0o777)
+        big, stopping = where + b'/big', threading.Event()
+        assert fill(big) == 'ENOSPC'
+        os.chmod(big, 0o666)
+
+        def more():
+            with opened(big, os.O_WRONLY | os.O_APPEND) as fd:
+                return os.write(fd, b'x' * 65536)
+
+        def load():
+            while not stopping.wait(0.001):
+                os.utime(big)
+        loading = threading.Thread(target=load)
+        loading.start()
+        try:
+            assert [as_user(uid, more) for uid in users] == ['ENOSPC'] * len(users)
+            wait_told(share, [(1 + len(users), 0)])
+        finally:
+            stopping.set()
+            loading.join()
+        share.stop()
+    finally:
+        if share.proc:
+            share.kill9()
+        if reader is not None:
+            reading.join()
+            os.close(reader)
+    lines = [json.loads(line) for line in (b''.join(data) if reader is not None else (tmp_path / 'out').read_bytes()).splitlines()]
+    told, events = [x for x in lines if x['Seq'] == 0], [x for x in lines if x['Seq']]
+    assert [x['Event']['Uid'] for x in told] == [0, *users]
+    check_numbers([dict(x['Event'], Seq=x['Seq']) for x in events])
+    assert len(events) > 100
+    assert max(len(x['Event']['PathBase64']) for x in told) > 4096
 
 
 def test_http_gets_a_post_of_json(small, server):
