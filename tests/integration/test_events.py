@@ -1,5 +1,6 @@
 """The event stream on a mount: every change, lock and refusal is told, in order, and what was told rebuilds the tree."""
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -7,7 +8,7 @@ import stat
 
 import pytest
 
-from event_harness import brief, check_numbers, ctl, replay
+from event_harness import brief, check_numbers, ctl, event_of, replay
 from harness import (ALICE, RENAME_EXCHANGE, WORMCTL, Refused, as_user, errno_of, link_descriptor, opened, read_file, renameat2, scaled,
                      write_file)
 
@@ -141,9 +142,10 @@ def test_any_name_is_valid_json_and_comes_back_exactly(mount):
 # ---- the journal rebuilds the tree --------------------------------------------------------------
 
 class Tree:
-    """What the events say is there: path -> inode; inode -> what."""
+    """What the events say is there: path -> inode; inode -> what; inode -> (mode, owner, group); inode -> names of its attributes."""
     def __init__(self):
         self.names, self.nodes = {b'': 'root'}, {'root': ['dir', None, None]}
+        self.rights, self.xattrs = {}, {}
 
     def move(self, old, new):
         moved = {p: e for p, e in self.names.items() if p == old or p.startswith(old + b'/')}
@@ -153,8 +155,15 @@ class Tree:
 
     def apply(self, e):
         kind, name, key = e['Type'], e['Name'], e['EntryId']
+        assert kind != 'Gap', 'incomplete: %d events are missing' % e['Lost']
         if 'Error' in e:
             return
+        if 'Mode' in e and kind not in ('Unlink', 'RMdir'):
+            self.rights[key] = (e['Mode'], e['Owner'], e['Group'])
+        if kind == 'XattrSet':
+            self.xattrs.setdefault(key, set()).add(e['Detail'])
+        elif kind == 'XattrRemoved':
+            self.xattrs[key].remove(e['Detail'])
         if kind == 'Create' and not e['Path']:
             self.nodes[key] = ['file', 0, None]		# O_TMPFILE: a Hardlink names it
         elif kind in ('Create', 'MKdir', 'MKnod', 'Symlink'):
@@ -184,7 +193,8 @@ class Tree:
         out = {}
         for path, key in self.names.items():
             kind, size, target = self.nodes[key]
-            out[path] = (kind, size if kind == 'file' else None, target if kind == 'link' else None, key)
+            out[path] = (kind, size if kind == 'file' else None, target if kind == 'link' else None, self.rights.get(key),
+                         sorted(self.xattrs.get(key, ())), key)
         return out
 
 
@@ -197,7 +207,9 @@ def listing_of(root):
             st = os.lstat(path)
             rel = b'' if path == root else os.path.relpath(path, root)
             kind = 'dir' if stat.S_ISDIR(st.st_mode) else 'link' if stat.S_ISLNK(st.st_mode) else 'file' if stat.S_ISREG(st.st_mode) else 'node'
-            out[rel] = (kind, st.st_size if kind == 'file' else None, os.readlink(path) if kind == 'link' else None, st.st_ino)
+            out[rel] = (kind, st.st_size if kind == 'file' else None, os.readlink(path) if kind == 'link' else None,
+                        (st.st_mode, st.st_uid, st.st_gid),
+                        sorted(x for x in os.listxattr(path, follow_symlinks=False) if x.startswith('user.t')), st.st_ino)
     return out
 
 
@@ -221,14 +233,39 @@ def scramble(root, seed, rounds):
              lambda: os.unlink(path()), lambda: os.rmdir(path()), lambda: os.rename(path(), path()), lambda: os.rename(path(), path()),
              lambda: os.link(path(), path(), follow_symlinks=False), lambda: os.symlink(path(), path()),
              lambda: os.truncate(path(), rng.randrange(9000)),
-             lambda: renameat2(path(), path(), RENAME_EXCHANGE), lambda: os.mkfifo(path()), lambda: os.chmod(path(), 0o755), unnamed]
+             lambda: renameat2(path(), path(), RENAME_EXCHANGE), lambda: os.mkfifo(path()), lambda: os.chmod(path(), rng.choice([0o755, 0o700, 0o644])), unnamed,
+             lambda: os.chown(path(), rng.randrange(3), rng.randrange(3), follow_symlinks=False),
+             lambda: os.mknod(path(), stat.S_IFSOCK | 0o600), lambda: os.setxattr(path(), 'user.t%d' % rng.randrange(3), b'v'),
+             lambda: os.removexattr(path(), 'user.t%d' % rng.randrange(3))]
     for _ in range(rounds):
         with contextlib.suppress(OSError):
             rng.choice(deeds)()
 
 
-def open_not_fifo(path):
-    return not stat.S_ISFIFO(os.lstat(path).st_mode)
+def each_once(root):
+    """What has to be among the random deeds, on what no lock is on yet."""
+    at = functools.partial(os.path.join, root, 'each')
+    for name in ('', 'old', 'empty', 'gone'):
+        os.mkdir(at(name))
+    with opened(at('file'), os.O_CREAT | os.O_RDWR) as fd:
+        os.link(at('file'), at('second'))
+        os.ftruncate(fd, 1234)
+        os.fchmod(fd, 0o640)
+        os.fchown(fd, 1, 2)
+        os.setxattr(fd, 'user.t0', b'v')
+        os.setxattr(fd, 'user.t1', b'v')
+        os.removexattr(fd, 'user.t1')
+    with opened(root, os.O_TMPFILE | os.O_RDWR) as fd:
+        link_descriptor(fd, at('unnamed'))
+    os.symlink('old', at('link'))
+    os.mkfifo(at('fifo'))
+    os.mknod(at('replaced'), stat.S_IFSOCK | 0o600)
+    os.rename(at('fifo'), at('replaced'))
+    os.rename(at('old'), at('empty'))
+    renameat2(at('empty'), at('link'), RENAME_EXCHANGE)
+    os.mkfifo(at('short'))
+    os.unlink(at('short'))
+    os.rmdir(at('gone'))
 
 
 @pytest.mark.parametrize('options', ['commit=never', 'commit=close,retention=1d', 'commit=never,io_uring=no,passthrough=no'])
@@ -236,6 +273,7 @@ def test_the_journal_of_random_changes_rebuilds_the_tree(mount, options):
     seed = int(os.environ.get('WORMFS_TEST_SEED', random.randrange(1 << 30)))
     print('WORMFS_TEST_SEED=%d' % seed)
     share = mount(options + ',events=on')
+    each_once(share.at())
     children = []
     for i in range(4):		# all in one tree
         pid = os.fork()
@@ -255,10 +293,30 @@ def test_the_journal_of_random_changes_rebuilds_the_tree(mount, options):
     for event in events:
         tree.apply(event)
     told, there = tree.listing(), listing_of(share.below())
-    assert {p: v[:3] for p, v in told.items()} == {p: v[:3] for p, v in there.items()}
+    if told[b''][3] is None:	# nothing happened to the root itself
+        there[b''] = there[b''][:3] + told[b''][3:5] + there[b''][5:]
+    assert {p: v[:5] for p, v in told.items()} == {p: v[:5] for p, v in there.items()}
+    # And nothing that this is about was missing.
+    done = {(e['Type'], bool(e.get('Exchange')), not e['Path']) for e in events if 'Error' not in e}
+    assert done >= {(t, False, False) for t in ('Create', 'MKdir', 'MKnod', 'Symlink', 'Hardlink', 'Unlink', 'RMdir', 'Rename', 'SetAttr',
+                                                'Truncate', 'XattrSet', 'XattrRemoved')}
+    assert ('Rename', True, False) in done and ('Create', False, True) in done
     # One file, one EntryId.
-    pairs = {(told[p][3], there[p][3]) for p in there}
+    pairs = {(told[p][5], there[p][5]) for p in there}
     assert len(pairs) == len({a for a, b in pairs}) == len({b for a, b in pairs})
+
+
+def test_a_journal_that_was_overwritten_rebuilds_no_tree_and_says_so(mount):
+    share = mount('commit=never,events=on,events_ring=1')
+    for n in range(8000):
+        os.mkdir(share.at(str(n)))
+    share.must('sync')
+    p = ctl(share, 'replay', '--from', '1', '--json', check=False)
+    events = [event_of(line) for line in p.stdout.splitlines()]
+    assert p.returncode == 1 and check_numbers(events) > 8000
+    tree = Tree()
+    with pytest.raises(AssertionError, match='incomplete: %d events' % events[0]['Lost']):
+        tree.apply(events[0])
 
 
 def scramble_no_fifo_wait(root, seed, rounds):
