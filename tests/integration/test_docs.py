@@ -286,3 +286,13 @@ def test_every_type_and_field_of_an_event_is_in_its_page_and_the_reverse():
     fields |= {'%sBase64' % f for f in ('Path', 'TargetPath', 'Detail')}
     documented = set(re.findall(r'`(\w+)`', ''.join(re.findall(r'^\| (`.*?) \|', page.split('\n## Types\n')[0], re.M))))
     assert fields - {'Event'} == documented
+
+
+def test_every_value_of_a_state_and_of_a_quota_notice_is_in_the_page_of_events_and_the_reverse():
+    page, source = text_of('docs/events.md'), text_of('lockstore/events/event.c')
+    for row, function in (('`StateBefore`, `State`', 'event_state_name'), ('values of `Quota`', 'event_quota_kind_name'),
+                          ('values of `Warning`', 'event_quota_warning_name')):
+        body = source.split('*%s(' % function)[1].split('\n}')[0]
+        names = set(re.findall(r'"([\w-]+)"', body))
+        told = set(re.findall(r'`([\w-]+)`', re.search(r'^\| %s \| (.*) \|$' % re.escape(row), page, re.M).group(1)))
+        assert len(names) > 5 and names == told - {'files', 'bytes'}
