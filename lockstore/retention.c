@@ -349,7 +349,7 @@ void retention_format_until(int64_t until_s, char buf[RETENTION_TEXT_BYTES])
 	int month, day, s;
 
 	if (until_s == RETENTION_INFINITE || until_s == RETENTION_UNSPECIFIED) {
-		snprintf(buf, RETENTION_TEXT_BYTES, "%s", until_s == RETENTION_INFINITE ? "infinite" : "unspecified");
+		strcpy(buf, until_s == RETENTION_INFINITE ? "infinite" : "unspecified");
 		return;
 	}
 	date_of(days, &year, &month, &day);

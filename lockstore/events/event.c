@@ -130,19 +130,12 @@ const char *event_quota_warning_name(unsigned warning)
 
 /* ---- compact form ---- */
 
-#define SCALAR(bit, field) { bit, offsetof(struct event, field), sizeof(((struct event *)0)->field) }
-
-static const struct {
-	uint32_t bit;
-	uint16_t offset, size;
-} scalars[] = {
-	SCALAR(EVENT_HAS_NODE, node), SCALAR(EVENT_HAS_PARENT, parent), SCALAR(EVENT_HAS_TARGET_PARENT, target_parent),
-	SCALAR(EVENT_HAS_NLINK, nlink), SCALAR(EVENT_HAS_MODE, mode), SCALAR(EVENT_HAS_SIZE_BEFORE, size_before),
-	SCALAR(EVENT_HAS_SIZE, size), SCALAR(EVENT_HAS_MTIME, mtime_ns), SCALAR(EVENT_HAS_ACTOR, actor),
-	SCALAR(EVENT_HAS_OPEN_FLAGS, open_flags), SCALAR(EVENT_HAS_ERROR, error), SCALAR(EVENT_HAS_UNTIL_BEFORE, until_before_s),
-	SCALAR(EVENT_HAS_UNTIL, until_s), SCALAR(EVENT_HAS_STATE, state), SCALAR(EVENT_HAS_SERIAL, serial), SCALAR(EVENT_HAS_LOST, lost),
-	SCALAR(EVENT_HAS_OWNER, owner), SCALAR(EVENT_HAS_QUOTA, quota),
-};
+/* Each with the size that the compiler knows: copies by a table of sizes took half of the time. In the order of their bits. */
+#define SCALARS(EACH) \
+	EACH(NODE, node) EACH(PARENT, parent) EACH(TARGET_PARENT, target_parent) EACH(NLINK, nlink) EACH(MODE, mode) \
+	EACH(SIZE_BEFORE, size_before) EACH(SIZE, size) EACH(MTIME, mtime_ns) EACH(ACTOR, actor) EACH(OPEN_FLAGS, open_flags) \
+	EACH(ERROR, error) EACH(UNTIL_BEFORE, until_before_s) EACH(UNTIL, until_s) EACH(STATE, state) EACH(SERIAL, serial) \
+	EACH(LOST, lost) EACH(OWNER, owner) EACH(QUOTA, quota)
 
 static const struct {
 	uint32_t bit;
@@ -168,9 +161,9 @@ size_t event_size(const struct event *ev)
 {
 	size_t len = FIXED_BYTES;
 
-	for (size_t i = 0; i < COUNT(scalars); i++)
-		if (ev->has & scalars[i].bit)
-			len += scalars[i].size;
+#define ADD(bit, field) len += ev->has & EVENT_HAS_##bit ? sizeof(ev->field) : 0;
+	SCALARS(ADD)
+#undef ADD
 	for (size_t i = 0; i < COUNT(texts); i++)
 		if (ev->has & texts[i].bit)
 			len += sizeof(uint16_t) + text_of(ev, i)->len;
@@ -186,12 +179,13 @@ void event_encode(const struct event *ev, void *buf)
 	memcpy(out + 4, &ev->has, 4);
 	memcpy(out + 8, &ev->time_ns, 8);
 	out += FIXED_BYTES;
-	for (size_t i = 0; i < COUNT(scalars); i++) {
-		if (!(ev->has & scalars[i].bit))
-			continue;
-		memcpy(out, (const char *)ev + scalars[i].offset, scalars[i].size);
-		out += scalars[i].size;
+#define PUT(bit, field) \
+	if (ev->has & EVENT_HAS_##bit) { \
+		memcpy(out, &ev->field, sizeof(ev->field)); \
+		out += sizeof(ev->field); \
 	}
+	SCALARS(PUT)
+#undef PUT
 	for (size_t i = 0; i < COUNT(texts); i++) {
 		const struct event_text *text = text_of(ev, i);
 
@@ -223,14 +217,15 @@ int event_decode(const void *buf, size_t len, struct event *ret)
 	in += FIXED_BYTES;
 	if (ev.has & ~(uint32_t)EVENT_HAS_ALL || !event_type_name(ev.type))
 		return -EPROTO;
-	for (size_t i = 0; i < COUNT(scalars); i++) {
-		if (!(ev.has & scalars[i].bit))
-			continue;
-		if (end - in < scalars[i].size)
-			return -EBADMSG;
-		memcpy((char *)&ev + scalars[i].offset, in, scalars[i].size);
-		in += scalars[i].size;
+#define GET(bit, field) \
+	if (ev.has & EVENT_HAS_##bit) { \
+		if ((size_t)(end - in) < sizeof(ev.field)) \
+			return -EBADMSG; \
+		memcpy(&ev.field, in, sizeof(ev.field)); \
+		in += sizeof(ev.field); \
 	}
+	SCALARS(GET)
+#undef GET
 	for (size_t i = 0; i < COUNT(texts); i++) {
 		struct event_text *text = (struct event_text *)((char *)&ev + texts[i].offset);
 

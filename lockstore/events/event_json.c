@@ -80,14 +80,19 @@ size_t event_json_base64(const char *bytes, size_t len, char *out)
 
 static char *put_number(char *out, uint64_t n)
 {
-	char digits[20];
-	unsigned len = 0;
+	static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748"
+				    "4950515253545556575859606162636465666768697071727374757677787980818283848586878889909192939495969798"
+				    "99";
+	char digits[20], *at = digits + sizeof(digits);
 
-	do
-		digits[len++] = '0' + n % 10;
-	while (n /= 10);
-	while (len > 0)
-		*out++ = digits[--len];
+	for (; n >= 100; n /= 100)
+		memcpy(at -= 2, pairs + n % 100 * 2, 2);
+	if (n >= 10)
+		memcpy(at -= 2, pairs + n * 2, 2);
+	else
+		*--at = '0' + n;
+	while (at < digits + sizeof(digits))
+		*out++ = *at++;
 	return out;
 }
 
@@ -99,25 +104,12 @@ static char *put_signed(char *out, int64_t n)
 	return put_number(out, -(uint64_t)n);
 }
 
-/* ,"key": */
-static char *put_key(char *out, const char *key)
-{
-	size_t len = strlen(key);
+#define KEY(out, key) LITERAL(out, ",\"" key "\":")
 
-	*out++ = ',';
-	*out++ = '"';
-	memcpy(out, key, len);
-	out += len;
-	*out++ = '"';
-	*out++ = ':';
-	return out;
-}
-
-static char *put_text(char *out, const char *key, const char *text)
+static char *put_quoted(char *out, const char *text)
 {
 	size_t len = strlen(text);
 
-	out = put_key(out, key);
 	*out++ = '"';
 	memcpy(out, text, len);
 	out += len;
@@ -125,13 +117,12 @@ static char *put_text(char *out, const char *key, const char *text)
 	return out;
 }
 
-/* Bytes from outside, after `slash`. `twin`: the key of its exact bytes when it is no UTF-8. */
-static char *put_bytes(char *out, const char *key, const char *twin, bool slash, const struct event_text *text)
+/* Bytes from outside, after `slash`. `twin`: ,"key": of its exact bytes when it is no UTF-8. */
+static char *put_bytes(char *out, const char *twin, bool slash, const struct event_text *text)
 {
 	char with_slash[EVENT_PATH_MAX + 1];
 	bool valid;
 
-	out = put_key(out, key);
 	*out++ = '"';
 	if (slash)
 		*out++ = '/';
@@ -141,7 +132,7 @@ static char *put_bytes(char *out, const char *key, const char *twin, bool slash,
 		return out;
 	with_slash[0] = '/';
 	memcpy(with_slash + slash, text->bytes, text->len);
-	out = put_key(out, twin);
+	out = stpcpy(out, twin);
 	*out++ = '"';
 	out += event_json_base64(with_slash, text->len + slash, out);
 	*out++ = '"';
@@ -159,36 +150,31 @@ static char *put_time(struct event_json *state, char *out, int64_t ns)
 		strftime(state->date, sizeof(state->date), "%Y-%m-%dT%H:%M:%S", &tm);
 		state->second = second;
 	}
-	out = put_text(out, "Time", state->date);
+	out = put_quoted(KEY(out, "Time"), state->date);
 	out[-1] = '.';	/* over the quote */
-	for (unsigned unit = 100000000; unit; unit /= 10)
-		*out++ = '0' + part / unit % 10;
+	for (int i = 8; i >= 0; i--, part /= 10)
+		out[i] = '0' + part % 10;
+	out += 9;
 	*out++ = 'Z';
 	*out++ = '"';
 	return out;
 }
 
-static char *put_node(char *out, const char *key, const struct event_node *node, bool known)
+static char *put_node(char *out, const struct event_node *node, bool known)
 {
-	char id[EVENT_ENTRY_ID_BYTES] = "";
-
+	*out++ = '"';
 	if (known)
-		event_entry_id(node, id);
-	return put_text(out, key, id);
+		out += event_entry_id(node, out);
+	*out++ = '"';
+	return out;
 }
 
-static char *put_until(char *out, const char *key, int64_t until_s)
+static char *put_until(char *out, int64_t until_s)
 {
 	char text[RETENTION_TEXT_BYTES];
 
 	retention_format_until(until_s, text);
-	return put_text(out, key, text);
-}
-
-static char *put_flag(char *out, const char *key)
-{
-	out = put_key(out, key);
-	return LITERAL(out, "true");
+	return put_quoted(out, text);
 }
 
 /* "EPERM". strerrorname_np() is glibc's, since 2.32. */
@@ -198,23 +184,23 @@ static char *put_error(char *out, uint32_t error)
 	char number[24];
 
 	snprintf(number, sizeof(number), "errno %" PRIu32, error);
-	return put_text(out, "Error", name ? name : number);
+	return put_quoted(KEY(out, "Error"), name ? name : number);
 }
 
 static char *put_quota(char *out, const struct event_quota *quota)
 {
 	const char *kind = event_quota_kind_name(quota->kind), *warning = event_quota_warning_name(quota->warning);
 
-	out = put_text(out, "Quota", kind ? kind : "");
-	out = put_text(out, "Warning", warning ? warning : "");
+	out = put_quoted(KEY(out, "Quota"), kind ? kind : "");
+	out = put_quoted(KEY(out, "Warning"), warning ? warning : "");
 	if (quota->kind <= EVENT_QUOTA_PROJECT)
-		out = put_number(put_key(out, "QuotaId"), quota->id);
-	out = put_number(put_key(out, "DeviceMajor"), quota->major);
-	out = put_number(put_key(out, "DeviceMinor"), quota->minor);
-	out = put_number(put_key(out, "Count"), quota->count);
+		out = put_number(KEY(out, "QuotaId"), quota->id);
+	out = put_number(KEY(out, "DeviceMajor"), quota->major);
+	out = put_number(KEY(out, "DeviceMinor"), quota->minor);
+	out = put_number(KEY(out, "Count"), quota->count);
 	if (quota->limit) {
-		out = put_number(put_key(out, "Used"), quota->used);
-		out = put_number(put_key(out, "Limit"), quota->limit);
+		out = put_number(KEY(out, "Used"), quota->used);
+		out = put_number(KEY(out, "Limit"), quota->limit);
 	}
 	return out;
 }
@@ -223,67 +209,67 @@ static char *put_quota(char *out, const struct event_quota *quota)
 static char *put_ours(char *out, const struct event *ev)
 {
 	if (ev->has & EVENT_HAS_NODE) {
-		out = put_number(put_key(out, "Inode"), ev->node.ino);
-		out = put_number(put_key(out, "Generation"), ev->node.generation);
-		out = put_number(put_key(out, "Device"), ev->node.dev);
+		out = put_number(KEY(out, "Inode"), ev->node.ino);
+		out = put_number(KEY(out, "Generation"), ev->node.generation);
+		out = put_number(KEY(out, "Device"), ev->node.dev);
 	}
 	if (ev->has & EVENT_HAS_NLINK)
-		out = put_number(put_key(out, "Links"), ev->nlink);
+		out = put_number(KEY(out, "Links"), ev->nlink);
 	if (ev->has & EVENT_HAS_MODE)
-		out = put_number(put_key(out, "Mode"), ev->mode);
+		out = put_number(KEY(out, "Mode"), ev->mode);
 	if (ev->has & EVENT_HAS_OWNER) {
-		out = put_number(put_key(out, "Owner"), ev->owner.uid);
-		out = put_number(put_key(out, "Group"), ev->owner.gid);
+		out = put_number(KEY(out, "Owner"), ev->owner.uid);
+		out = put_number(KEY(out, "Group"), ev->owner.gid);
 	}
 	if (ev->has & EVENT_HAS_SIZE_BEFORE)
-		out = put_number(put_key(out, "SizeBefore"), ev->size_before);
+		out = put_number(KEY(out, "SizeBefore"), ev->size_before);
 	if (ev->has & EVENT_HAS_SIZE)
-		out = put_number(put_key(out, "Size"), ev->size);
+		out = put_number(KEY(out, "Size"), ev->size);
 	if (ev->has & EVENT_HAS_MTIME)
-		out = put_signed(put_key(out, "MtimeNs"), ev->mtime_ns);
+		out = put_signed(KEY(out, "MtimeNs"), ev->mtime_ns);
 	if (ev->has & EVENT_HAS_ACTOR) {
-		out = put_number(put_key(out, "Uid"), ev->actor.uid);
-		out = put_number(put_key(out, "Gid"), ev->actor.gid);
-		out = put_signed(put_key(out, "Pid"), ev->actor.pid);
+		out = put_number(KEY(out, "Uid"), ev->actor.uid);
+		out = put_number(KEY(out, "Gid"), ev->actor.gid);
+		out = put_signed(KEY(out, "Pid"), ev->actor.pid);
 	}
 	if (ev->has & EVENT_HAS_COMM)
-		out = put_bytes(out, "Command", NULL, false, &ev->comm);
+		out = put_bytes(KEY(out, "Command"), NULL, false, &ev->comm);
 	if (ev->has & EVENT_HAS_OPEN_FLAGS)
-		out = put_number(put_key(out, "OpenFlags"), ev->open_flags);
+		out = put_number(KEY(out, "OpenFlags"), ev->open_flags);
 	if (ev->has & EVENT_HAS_ERROR && ev->error)
 		out = put_error(out, ev->error);
 	if (ev->has & EVENT_HAS_STATE && ev->state.before)
-		out = put_text(out, "StateBefore", event_state_name(ev->state.before));
+		out = put_quoted(KEY(out, "StateBefore"), event_state_name(ev->state.before));
 	if (ev->has & EVENT_HAS_STATE && ev->state.after)
-		out = put_text(out, "State", event_state_name(ev->state.after));
+		out = put_quoted(KEY(out, "State"), event_state_name(ev->state.after));
 	if (ev->has & EVENT_HAS_UNTIL_BEFORE)
-		out = put_until(out, "UntilBefore", ev->until_before_s);
+		out = put_until(KEY(out, "UntilBefore"), ev->until_before_s);
 	if (ev->has & EVENT_HAS_UNTIL)
-		out = put_until(out, "Until", ev->until_s);
+		out = put_until(KEY(out, "Until"), ev->until_s);
 	if (ev->has & EVENT_HAS_SERIAL)
-		out = put_number(put_key(out, "Serial"), ev->serial);
+		out = put_number(KEY(out, "Serial"), ev->serial);
 	if (ev->has & EVENT_HAS_LOST)
-		out = put_number(put_key(out, "Lost"), ev->lost);
+		out = put_number(KEY(out, "Lost"), ev->lost);
 	if (ev->has & EVENT_HAS_QUOTA)
 		out = put_quota(out, &ev->quota);
 	if (ev->has & EVENT_HAS_ARCHIVE_BEFORE)
-		out = put_bytes(out, "ArchiveStateBefore", NULL, false, &ev->archive_before);
+		out = put_bytes(KEY(out, "ArchiveStateBefore"), NULL, false, &ev->archive_before);
 	if (ev->has & EVENT_HAS_ARCHIVE)
-		out = put_bytes(out, "ArchiveState", NULL, false, &ev->archive);
+		out = put_bytes(KEY(out, "ArchiveState"), NULL, false, &ev->archive);
 	if (ev->has & EVENT_HAS_FAULT)
-		out = put_bytes(out, "Fault", NULL, false, &ev->fault);
+		out = put_bytes(KEY(out, "Fault"), NULL, false, &ev->fault);
 	if (ev->has & EVENT_HAS_DETAIL)
-		out = put_bytes(out, "Detail", "DetailBase64", false, &ev->detail);
+		out = put_bytes(KEY(out, "Detail"), ",\"DetailBase64\":", false, &ev->detail);
 	if (ev->flags & EVENT_REFUSED)
-		out = put_flag(out, "Refused");
+		out = LITERAL(out, ",\"Refused\":true");
 	if (ev->flags & EVENT_EXCHANGE)
-		out = put_flag(out, "Exchange");
+		out = LITERAL(out, ",\"Exchange\":true");
 	if (ev->flags & EVENT_DIRECTORY)
-		out = put_flag(out, "Directory");
+		out = LITERAL(out, ",\"Directory\":true");
 	if (ev->flags & EVENT_CUT)
-		out = put_flag(out, "PathCut");
+		out = LITERAL(out, ",\"PathCut\":true");
 	if (ev->flags & EVENT_UPPER_BOUND)
-		out = put_flag(out, "AtMost");
+		out = LITERAL(out, ",\"AtMost\":true");
 	return out;
 }
 
@@ -294,20 +280,20 @@ size_t event_json_format(struct event_json *state, const struct event *ev, const
 	char *out = buf;
 
 	out = LITERAL(out, "{\"VersionMajor\":1,\"VersionMinor\":0");
-	out = put_number(put_key(out, "PacketSize"), beegfs7_size(ev));
-	out = put_number(put_key(out, "Dropped"), counts->dropped);
-	out = put_number(put_key(out, "Missed"), counts->missed);
-	out = put_number(put_key(out, "Seq"), ev->seq);
-	out = put_number(put_key(out, "Session"), ev->session);
+	out = put_number(KEY(out, "PacketSize"), beegfs7_size(ev));
+	out = put_number(KEY(out, "Dropped"), counts->dropped);
+	out = put_number(KEY(out, "Missed"), counts->missed);
+	out = put_number(KEY(out, "Seq"), ev->seq);
+	out = put_number(KEY(out, "Session"), ev->session);
 	out = put_time(state, out, ev->time_ns);
 	out = LITERAL(out, ",\"Event\":{\"Type\":\"");
 	out = stpcpy(out, event_type_name(ev->type));
 	*out++ = '"';
-	out = put_bytes(out, "Path", "PathBase64", ev->has & EVENT_HAS_PATH, &ev->path);
-	out = put_node(out, "EntryId", &ev->node, ev->has & EVENT_HAS_NODE);
-	out = put_node(out, "ParentEntryId", &ev->parent, ev->has & EVENT_HAS_PARENT);
-	out = put_bytes(out, "TargetPath", "TargetPathBase64", ev->has & EVENT_HAS_TARGET && !is_link_text, &ev->target);
-	out = put_node(out, "TargetParentId", &ev->target_parent, ev->has & EVENT_HAS_TARGET_PARENT);
+	out = put_bytes(KEY(out, "Path"), ",\"PathBase64\":", ev->has & EVENT_HAS_PATH, &ev->path);
+	out = put_node(KEY(out, "EntryId"), &ev->node, ev->has & EVENT_HAS_NODE);
+	out = put_node(KEY(out, "ParentEntryId"), &ev->parent, ev->has & EVENT_HAS_PARENT);
+	out = put_bytes(KEY(out, "TargetPath"), ",\"TargetPathBase64\":", ev->has & EVENT_HAS_TARGET && !is_link_text, &ev->target);
+	out = put_node(KEY(out, "TargetParentId"), &ev->target_parent, ev->has & EVENT_HAS_TARGET_PARENT);
 	out = put_ours(out, ev);
 	out = LITERAL(out, "}}\n");
 	return out - buf;
