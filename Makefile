@@ -131,7 +131,7 @@ unit: setup-test
 	@$(MAKE) --no-print-directory $(jobs) $(UNIT_BIN)
 	@set -e; for t in $(UNIT_BIN); do $$t; done
 
-## bench: wormfs beside its peers, needs root; ARGS='--quick --goals', ARGS=--audit (tests/bench/bench.py --help)
+## bench: wormfs beside its peers, needs root; ARGS='--quick --goals', ARGS=--audit, ARGS=--events (tests/bench/bench.py --help)
 bench: setup-bench
 	@$(MAKE) --no-print-directory $(jobs) programs $(BUILD)/tests/fsbench $(BUILD)/tests/policybench $(BUILD)/tests/eventbench
 	@BUILD='$(BUILD)' $(PYTHON) tests/bench/bench.py $(ARGS)

@@ -30,10 +30,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-from contenders import AUDITED, BUILD, CONTENDERS, PUSHED, ROOT, WORMFS, Failed, Mounted, read_text, say
+from contenders import AUDITED, BUILD, CONTENDERS, EVENTED, PUSHED, ROOT, WORMFS, Failed, Mounted, read_text, say
 from phases import (FSBENCH, VARIANTS, WRITERS, audit_steps, choose, drop_caches, fsbench, steps_of, sync_base,
                     touch_memory)
-from report import print_audit, print_goals, print_push, print_tables, summary
+from report import COMPARED, print_compared, print_goals, print_tables, summary
 from trips import print_trips, trips
 
 ENABLE_URING = Path("/sys/module/fuse/parameters/enable_uring")
@@ -238,6 +238,9 @@ def arguments():
     p.add_argument("--goals", action="store_true", help="also the project's targets, met or not")
     p.add_argument("--audit", action="store_true",
                    help="instead compare audit=on with audit=off: create, rename, unlink, refused open, read")
+    p.add_argument("--events", action="store_true",
+                   help="instead compare a mount with a journal of events, and one that also tells each to a file of JSON lines, with one "
+                   "that has none: all phases")
     p.add_argument("--push", action="store_true",
                    help="instead compare a mount that tells a cluster (mockqumulo, TLS) of each lock with one that does not: create and lock")
     p.add_argument("--trips", action="store_true",
@@ -307,7 +310,7 @@ def print_events(rows):
 
 def main():
     args = arguments()
-    compared = "audit" if args.audit else "push" if args.push else None
+    compared = next((name for name in COMPARED if getattr(args, name)), None)
     if args.list:
         for c in CONTENDERS:
             print(f"{c.name:22}{c.about}: {shlex.join(c.argv) if c.argv else ''}")
@@ -317,7 +320,7 @@ def main():
     if args.show:
         result = json.loads((args.out.with_name(compared + ".json") if compared else args.out).read_text())
         if compared:
-            {"audit": print_audit, "push": print_push}[compared](result)
+            print_compared(result, compared)
             return 0
         print_tables(result)
         if args.goals:
@@ -341,8 +344,9 @@ def main():
     reps = args.reps or reps
     if compared:
         n, reps = (2000, args.reps or 3) if args.quick else (10000, args.reps or 9)  # short phases differ by more than 5 % from themselves
-    steps, asked = choose(audit_steps(n) if compared else steps_of(n, mib, variants), args.only or (["create"] if args.push else None))
-    contenders = AUDITED if args.audit else PUSHED if args.push else present(args)
+    steps, asked = choose(audit_steps(n) if args.audit or args.push else steps_of(n, mib, ["1p", "4"] if compared else variants),
+                          args.only or (["create"] if args.push else None))
+    contenders = {"audit": AUDITED, "events": EVENTED, "push": PUSHED}[compared] if compared else present(args)
     bases = args.base or ["tmpfs", "disk"]
     out = args.out
     if args.trips:
@@ -371,7 +375,7 @@ def main():
             result = {"trips": trips(bench, work, 500)}
         else:
             result = {"results": summary(bench.run(steps, reps), asked)}
-        result["events"] = {} if args.push else event_bench(work)
+        result["events"] = {} if args.push or args.audit else event_bench(work)
     about["load_after"] = os.getloadavg()[0]
     result.update({
         "machine": about,
@@ -394,7 +398,7 @@ def main():
     if args.trips:
         print_trips(result["trips"])
     elif compared:
-        {"audit": print_audit, "push": print_push}[compared](result)
+        print_compared(result, compared)
     else:
         print_tables(result)
         if args.goals:

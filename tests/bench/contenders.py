@@ -77,6 +77,12 @@ AUDITED = [  # --audit: the second differs from the first in nothing else, and t
     wormfs("wormfs-noaudit", "audit=off", ["audit=off"], locks=True, uring=True),
     wormfs("wormfs-noaudit-again", "the same: what two runs of one thing differ by", ["audit=off"], locks=True, uring=True),
 ]
+EVENTED = [  # --events: likewise
+    wormfs("wormfs", "keeps a journal of events", ["events=on"], locks=True, uring=True),
+    wormfs("wormfs-json", "and tells every event to a file", ["events=json:{state}/events.jsonl"], locks=True, uring=True),
+    wormfs("wormfs-noevents", "default: no events", [], locks=True, uring=True),
+    wormfs("wormfs-noevents-again", "the same: what two runs of one thing differ by", [], locks=True, uring=True),
+]
 # --push: likewise, with a cluster that answers at once on the same machine. Mounted beside the base, which is the cluster's own tree.
 def pushing(name, about, *opts):
     return Contender(name, about, [str(WORMFS), "-f", "{base}", "{mnt}", "-o", ",".join(["state={state}", "retention=1d", *opts])],

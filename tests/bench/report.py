@@ -130,16 +130,21 @@ def print_goals(result):
               f"{sum(r[-1] == '-' for r in rows)} not measured")
 
 
-def print_compared(result, what, without_it):
+def print_compared(result, name):
     """With it no operation is to be slower by more than 5 %."""
+    for what, with_it, without_it in COMPARED[name]:
+        print_pair(result, what, with_it, without_it)
+
+
+def print_pair(result, what, with_it, without_it):
     for base, phases in result["results"].items():
         rows = []
         for p, cells in phases.items():
-            r = ratio(cells, "wormfs", without_it)
+            r = ratio(cells, with_it, without_it)
             same = ratio(cells, without_it + "-again", without_it)
-            on, off = (cells.get(n, {}) for n in ("wormfs", without_it))
+            on, off = (cells.get(n, {}) for n in (with_it, without_it))
             rows.append([p, short(off.get("ops_s")), short(on.get("ops_s")), as_ratio(r), as_ratio(same),
-                         as_ratio(cpu_ratio(cells, "wormfs", without_it)),
+                         as_ratio(cpu_ratio(cells, with_it, without_it)),
                          f"{on.get('after_cpu_s', 0):.2f}/{off.get('after_cpu_s', 0):.2f}",
                          "-" if r is None or same is None else "met" if r >= AHEAD else
                          "in the noise" if 1 - r <= abs(1 - same) else "NOT MET"])
@@ -147,9 +152,9 @@ def print_compared(result, what, without_it):
               ["phase", "off", "on", "ratio", "off/off", "by CPU", "CPU s after, on/off", ""], rows)
 
 
-def print_audit(result):
-    print_compared(result, "the audit log", "wormfs-noaudit")
-
-
-def print_push(result):
-    print_compared(result, "a push to a cluster", "wormfs-nopush")
+COMPARED = {  # bench.py --NAME: tables of what it is, the contender with it, and the one without
+    "audit": [("the audit log", "wormfs", "wormfs-noaudit")],
+    "events": [("a journal of events", "wormfs", "wormfs-noevents"),
+               ("a journal, and each event as a line of JSON in a file", "wormfs-json", "wormfs-noevents")],
+    "push": [("a push to a cluster", "wormfs", "wormfs-nopush")],
+}
