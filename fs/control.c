@@ -32,6 +32,7 @@
 #include "lockstore/audit.h"
 #include "lockstore/control.h"
 #include "lockstore/reindex.h"
+#include "lockstore/thread.h"
 #include "lockstore/verify.h"
 
 #define IDLE_TIMEOUT_S 30
@@ -477,9 +478,7 @@ static void accept_one(struct wormfs *fs)
 	struct timeval timeout = { .tv_sec = IDLE_TIMEOUT_S };
 	struct control *control = fs->control;
 	struct client *client;
-	pthread_attr_t attr;
 	struct peer peer;
-	pthread_t thread;
 	int fd;
 
 	fd = accept4(control->listen_fd, NULL, NULL, SOCK_CLOEXEC);
@@ -496,17 +495,13 @@ static void accept_one(struct wormfs *fs)
 	pthread_mutex_lock(&control->lock);
 	client->next = control->clients;
 	control->clients = client;
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&thread, &attr, client_thread, client) != 0) {
+	if (thread_start(NULL, "control-client", client_thread, client) < 0) {
 		control->clients = client->next;
 		pthread_mutex_unlock(&control->lock);
-		pthread_attr_destroy(&attr);
 		free(client);
 		goto refuse;
 	}
 	pthread_mutex_unlock(&control->lock);
-	pthread_attr_destroy(&attr);
 	return;
 refuse:
 	close(fd);
@@ -590,7 +585,7 @@ int control_start(struct wormfs *fs)
 		r = control->stop_fd < 0 || control->listen_fd < 0 ? -errno : bind_socket(fs, control->listen_fd);
 	if (r == 0) {
 		fs->control = control;
-		r = -pthread_create(&control->thread, NULL, accept_thread, fs);
+		r = thread_start(&control->thread, "control", accept_thread, fs);
 	}
 	if (r < 0) {
 		complain("cannot make the control socket '%s/" CONTROL_SOCKET "': %s", fs->state_dir, strerror(-r));

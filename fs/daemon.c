@@ -42,6 +42,7 @@
 #include "fs/trail.h"
 #include "lockstore/leaf_mutex.h"
 #include "lockstore/reindex.h"
+#include "lockstore/thread.h"
 
 #define EXCLUSIVE_TIMEOUT_S 86400	/* nobody else changes the share: as passthrough_hp of libfuse */
 #define SHARED_TIMEOUT_S 1		/* the default of NFS and of libfuse's high-level interface */
@@ -375,7 +376,7 @@ static int serve(struct wormfs *fs, int ready_fd)
 	if (fs->tier)
 		fs->tier->mounted(fs);
 	tell_parent(ready_fd);
-	reindexing = state_needs_reindex(fs) && pthread_create(&reindexer, NULL, reindex_thread, fs) == 0;
+	reindexing = state_needs_reindex(fs) && thread_start(&reindexer, "reindex", reindex_thread, fs) == 0;
 	r = session_loop(fs);
 	atomic_store(&stopping, true);
 	if (reindexing)

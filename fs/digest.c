@@ -23,6 +23,7 @@
 #include "fs/tier.h"
 #include "lockstore/monotonic_cond.h"
 #include "lockstore/sha256.h"
+#include "lockstore/thread.h"
 
 #define POLL_MS 1000		/* how often an idle share's ledger is asked for new rows */
 #define STINT_MS 1000		/* of work on a share that never rests, after DIGEST_PATIENCE_MS */
@@ -340,9 +341,9 @@ int digest_start(struct wormfs *fs)
 	sha256_pace_init(&d->pace, (uint64_t)fs->opt.digest_rate << 20);
 	fs->digest = d;
 	d->job_fd = -1;
-	r = pthread_create(&d->reader, NULL, reader_thread, d);
+	r = thread_start(&d->reader, "digest-read", reader_thread, d);
 	if (r == 0) {
-		r = pthread_create(&d->keeper, NULL, keeper_thread, d);
+		r = thread_start(&d->keeper, "digest-keep", keeper_thread, d);
 		if (r == 0)
 			return 0;
 		stop(d);
@@ -350,7 +351,7 @@ int digest_start(struct wormfs *fs)
 	}
 	free(d);
 	fs->digest = NULL;
-	return -r;
+	return r;
 }
 
 void digest_stop(struct wormfs *fs)

@@ -6,7 +6,6 @@
 #include "fs/hold.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +19,7 @@
 #include "fs/trail.h"
 #include "fs/tree.h"
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 
 #define BATCH 512		/* files in one transaction */
 #define RETRY_S 60		/* after an order that could not be ended */
@@ -386,17 +386,13 @@ static int find_last(void *arg, const struct hold_order *order)
 
 int hold_start(struct wormfs *fs)
 {
-	sigset_t all, old;
 	int r;
 
 	fs->holds->work = true;		/* what an earlier daemon left undone */
 	r = ledger_orders(fs->ledger, NULL, find_last, fs->holds);
 	if (r < 0)
 		return r;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&fs->holds->thread, NULL, hold_thread, fs);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&fs->holds->thread, "hold-orders", hold_thread, fs);
 	fs->holds->started = r == 0;
 	return r;
 }

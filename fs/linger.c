@@ -14,6 +14,7 @@
 #include "fs/timekeeper.h"
 #include "fs/trail.h"
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 
 #define SWEEP_MS 1000
 #define SWEEP_BATCH 256
@@ -264,12 +265,12 @@ int linger_start(struct wormfs *fs)
 	pthread_mutex_init(&linger->lock, NULL);
 	monotonic_cond_init(&linger->wake);
 	fs->linger = linger;
-	r = pthread_create(&linger->thread, NULL, linger_thread, fs);
-	if (r != 0) {
+	r = thread_start(&linger->thread, "linger", linger_thread, fs);
+	if (r < 0) {
 		free(linger);
 		fs->linger = NULL;
 	}
-	return -r;
+	return r;
 }
 
 void linger_stop(struct wormfs *fs)

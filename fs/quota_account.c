@@ -17,6 +17,7 @@
 #include "lockstore/limit_count.h"
 #include "lockstore/limit_json.h"
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 
 #define WRITE_PERIOD_S 5
 #define KICKED_MS 200		/* a crossing is kept so soon: a kill shall not begin grace again */
@@ -273,7 +274,7 @@ int quota_limit_open(struct wormfs *fs)
 		return r;
 	}
 	log_info("quota: %zu limits from '%s'; files that are not locked get no kernel passthrough", limits_count(limits), fs->opt.quota);
-	r = -pthread_create(&fs->limits->account->thread, NULL, run, fs);
+	r = thread_start(&fs->limits->account->thread, "limits", run, fs);
 	fs->limits->account->running = r == 0;
 	return r;
 }

@@ -15,6 +15,7 @@
 #include "fs/quota_notice.h"
 #include "fs/shortage.h"
 #include "fs/state.h"
+#include "lockstore/thread.h"
 
 struct quota_listener {
 	struct quota_netlink netlink;
@@ -129,7 +130,7 @@ int quota_listener_open(struct wormfs *fs)
 		return r;
 	}
 	atomic_store(&ql->listening, true);
-	r = -pthread_create(&ql->thread, NULL, run, fs);
+	r = thread_start(&ql->thread, "quota-listen", run, fs);
 	ql->running = r == 0;
 	return r;
 }

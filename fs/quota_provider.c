@@ -22,6 +22,7 @@
 #include "fs/state.h"
 #include "lockstore/events/event_json.h"
 #include "lockstore/events/stdout_lines.h"
+#include "lockstore/thread.h"
 
 #define ANSWER_BYTES_MAX 65536	/* of an HTTP answer, which nobody reads */
 #define VARIABLES 16
@@ -459,7 +460,7 @@ int quota_provider_open(struct wormfs *fs)
 			return r;
 		}
 	}
-	r = -pthread_create(&qp->thread, NULL, run, qp);
+	r = thread_start(&qp->thread, "quota-notify", run, qp);
 	qp->running = r == 0;
 	return r;
 }

@@ -16,6 +16,7 @@
 #include "fs/log.h"
 #include "fs/state.h"
 #include "fs/trail.h"
+#include "lockstore/thread.h"
 
 /* ---- numbers ---- */
 
@@ -290,7 +291,7 @@ int rule_start(struct wormfs *fs)
 		return r;
 	}
 	log_info("%zu rules from '%s'", policy_count(fs->policy), fs->rules_path);
-	r = -pthread_create(&fs->hup_thread, NULL, hup_thread, fs);
+	r = thread_start(&fs->hup_thread, "rules-hup", hup_thread, fs);
 	fs->hup_running = r == 0;
 	return r;
 }

@@ -17,6 +17,7 @@
 #include "fs/log.h"
 #include "fs/quota_notice.h"
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 
 #define HIT_COUNT_XATTR "user.quota_hit_count"
 
@@ -309,7 +310,7 @@ int shortage_open(struct wormfs *fs)
 	monotonic_cond_init(&sh->work);
 	sh->window_s = now_s();
 	fs->shortage = sh;
-	r = -pthread_create(&sh->thread, NULL, run, fs);
+	r = thread_start(&sh->thread, "shortage", run, fs);
 	sh->running = r == 0;
 	return r;
 }

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +17,7 @@
 #include "lockstore/audit_tail.h"
 #include "lockstore/leaf_mutex.h"
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 
 #define NICE 15			/* as the committer: the close path goes first, until somebody waits for us */
 #define NS INT64_C(1000000000)
@@ -536,7 +536,6 @@ int audit_open(const struct audit_options *options, struct audit **ret_audit, st
 	struct audit_recovery recovery = { 0 };
 	struct audit *audit = calloc(1, sizeof(*audit));
 	struct audit_times times;
-	sigset_t all, old;
 	int r;
 
 	if (!audit)
@@ -560,10 +559,7 @@ int audit_open(const struct audit_options *options, struct audit **ret_audit, st
 	audit->status.bytes = audit->file.size_bytes;
 	audit->looked_ns = audit->anchored_ns = ns_of(CLOCK_BOOTTIME);
 	audit->anchored_seq = audit->options.head_seq;
-	sigfillset(&all);	/* signals are for the thread that waits for them */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&audit->thread, NULL, run, audit);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&audit->thread, "audit", run, audit);
 out:
 	if (r < 0) {
 		destroy(audit);

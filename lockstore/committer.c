@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 
 #include "lockstore/leaf_mutex.h"
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 
 #define NICE 15		/* the close path goes first, until somebody waits for us */
 #define LINGER_MS 100		/* a transaction costs an fsync: wait so long for company */
@@ -258,7 +258,6 @@ static void *run(void *arg)
 int committer_start(struct ledger *ledger, struct journal *journal, struct committer **ret_committer)
 {
 	struct committer *committer;
-	sigset_t all, old;
 	int r;
 
 	committer = calloc(1, sizeof(*committer));
@@ -269,11 +268,7 @@ int committer_start(struct ledger *ledger, struct journal *journal, struct commi
 	leaf_mutex_init(&committer->lock);
 	monotonic_cond_init(&committer->work);
 	monotonic_cond_init(&committer->progress);
-	/* Signals are for the thread that waits for them: one that lands here would wake nobody. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&committer->thread, NULL, run, committer);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	r = thread_start(&committer->thread, "committer", run, committer);
 	if (r < 0) {
 		pthread_cond_destroy(&committer->work);
 		pthread_cond_destroy(&committer->progress);

@@ -1,7 +1,6 @@
 /* Made, started, stopped; and what fs/ tells the archive. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -94,15 +93,11 @@ int archive_open(struct wormfs *fs, const struct settings *set, const char *cloc
 
 int archive_start(struct archive *a)
 {
-	sigset_t all, old;
 	int r;
 
-	sigfillset(&all);	/* signals are for the thread that waits for them */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	r = call_start(a);
 	if (r == 0)
 		r = robot_start(a);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r < 0)
 		complain("cannot start the archive's threads: %s", strerror(-r));
 	return r;

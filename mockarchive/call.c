@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fs/log.h"
+#include "lockstore/thread.h"
 
 enum { PARK = 1 };
 
@@ -455,10 +456,10 @@ int call_start(struct archive *a)
 
 	a->ready_tail = &a->ready_head;
 	while (r == 0 && a->nanswerers < sizeof(a->answerers) / sizeof(a->answerers[0])) {
-		r = pthread_create(&a->answerers[a->nanswerers], NULL, answerer_thread, a);
+		r = thread_start(&a->answerers[a->nanswerers], "answer", answerer_thread, a);
 		a->nanswerers += r == 0;
 	}
-	return -r;
+	return r;
 }
 
 void call_stop(struct archive *a)

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 
 struct http_timer {
 	pthread_t thread;
@@ -88,12 +89,12 @@ int http_timer_open(struct http_timer **ret_timer)
 		return -ENOMEM;
 	pthread_mutex_init(&t->lock, NULL);
 	monotonic_cond_init(&t->changed);
-	r = pthread_create(&t->thread, NULL, timer_main, t);
-	if (r) {
+	r = thread_start(&t->thread, "http-timer", timer_main, t);
+	if (r < 0) {
 		pthread_cond_destroy(&t->changed);
 		pthread_mutex_destroy(&t->lock);
 		free(t);
-		return -r;
+		return r;
 	}
 	*ret_timer = t;
 	return 0;

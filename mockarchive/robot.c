@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "lockstore/thread.h"
+
 #include "mockarchive/robot_private.h"
 
 /* ---- drives ---- */
@@ -102,7 +104,7 @@ static bool hand_over_locked(struct archive *a, struct job *j)
 		return false;
 	if (!d->mover_running) {
 		d->archive = a;
-		d->mover_running = pthread_create(&d->mover, NULL, mover_thread, d) == 0;
+		d->mover_running = thread_start(&d->mover, "drive", mover_thread, d) == 0;
 		if (!d->mover_running)
 			return false;
 	}
@@ -197,14 +199,14 @@ static void *robot_thread(void *arg)
 
 int robot_start(struct archive *a)
 {
-	int r = pthread_create(&a->dropper, NULL, release_dropper_thread, a);
+	int r = thread_start(&a->dropper, "release", release_dropper_thread, a);
 
 	a->dropper_running = r == 0;
 	if (r == 0) {
-		r = pthread_create(&a->robot, NULL, robot_thread, a);
+		r = thread_start(&a->robot, "robot", robot_thread, a);
 		a->robot_running = r == 0;
 	}
-	return -r;
+	return r;
 }
 
 void robot_stop(struct archive *a)

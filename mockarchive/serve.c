@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fs/log.h"
+#include "lockstore/thread.h"
 #include "mockarchive/api.h"
 #include "mockarchive/http_server.h"
 #include "mockarchive/watch.h"
@@ -134,21 +135,16 @@ static void *run_slow(void *arg)
 static int start_slow(struct serve *s, struct api_call *call, struct http_request *req)
 {
 	struct job *job = malloc(sizeof(*job));
-	pthread_attr_t attr;
-	pthread_t thread;
 	int r = -EAGAIN;
 
 	if (!job)
 		return -ENOMEM;
 	*job = (struct job){ s, call, req };
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	pthread_mutex_lock(&s->lock);
 	if (s->nslow < SERVE_SLOW_MAX && !s->closing)
-		r = -pthread_create(&thread, &attr, run_slow, job);
+		r = thread_start(NULL, "slow-request", run_slow, job);
 	s->nslow += r == 0;
 	pthread_mutex_unlock(&s->lock);
-	pthread_attr_destroy(&attr);
 	if (r < 0)
 		free(job);
 	return r;

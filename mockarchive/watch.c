@@ -10,6 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "lockstore/thread.h"
+
 #define LOOK_MS 100		/* for what the journal does not tell, and for time-outs */
 #define EVENTS_AT_ONCE 500
 
@@ -293,7 +295,7 @@ int watch_open(struct api *api, watch_send_fn *send, struct watch **ret_watch)
 	w->api = api;
 	w->send = send;
 	pthread_mutex_init(&w->lock, NULL);
-	r = -pthread_create(&w->thread, NULL, run, w);
+	r = thread_start(&w->thread, "watch", run, w);
 	if (r < 0) {
 		pthread_mutex_destroy(&w->lock);
 		free(w);

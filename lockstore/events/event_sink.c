@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lockstore/thread.h"
+
 #define BUFFER_BYTES 262144
 #define NICE 10		/* a burst of requests goes first, the ring keeps what they do */
 
@@ -427,7 +429,7 @@ int event_sink_start(const char *spec, const struct event_sink_options *opt, str
 		atomic_fetch_add(&sink->consumer->dropped, sink->cursor.seq - event_sink_seq(sink));
 		atomic_store(&sink->consumer->seq, sink->cursor.seq);
 	}
-	r = -pthread_create(&sink->thread, NULL, sink_thread, sink);
+	r = thread_start(&sink->thread, sink->kind->name, sink_thread, sink);
 	if (r < 0)
 		goto fail;
 	*ret_sink = sink;

@@ -12,6 +12,7 @@
 
 #include "lockstore/events/event_queue.h"
 #include "lockstore/events/event_registry.h"
+#include "lockstore/thread.h"
 
 #define GATHER_MS 50		/* so long an event may wait for company */
 #define IDLE_MS 1000
@@ -270,7 +271,7 @@ int event_stream_open(const struct event_stream_options *options, struct event_s
 		stream->nsinks += r == 0;
 	}
 	if (r == 0)
-		r = -pthread_create(&stream->thread, NULL, writer_thread, stream);
+		r = thread_start(&stream->thread, "events", writer_thread, stream);
 	if (r < 0)
 		goto fail;
 	*ret_stream = stream;

@@ -4,12 +4,13 @@
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "lockstore/thread.h"
 
 #define ERROR_BODY_MAX_BYTES 65536
 
@@ -176,7 +177,6 @@ int notify_stream_open(struct qumulo *qumulo, const struct endpoint *endpoint, c
 		      struct notify_stream **ret_stream)
 {
 	struct notify_stream *s = calloc(1, sizeof(*s));
-	sigset_t all, before;
 	int r;
 
 	if (!s)
@@ -185,13 +185,8 @@ int notify_stream_open(struct qumulo *qumulo, const struct endpoint *endpoint, c
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->room, NULL);
 	r = prepare(s, endpoint, token, ref, recursive);
-	if (r == 0) {
-		/* Signals are for the thread that knows what to do about them. */
-		sigfillset(&all);
-		pthread_sigmask(SIG_SETMASK, &all, &before);
-		r = -pthread_create(&s->thread, NULL, run, s);
-		pthread_sigmask(SIG_SETMASK, &before, NULL);
-	}
+	if (r == 0)
+		r = thread_start(&s->thread, "push-notify", run, s);
 	if (r < 0) {
 		release(s);
 		return r;

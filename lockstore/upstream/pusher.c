@@ -6,7 +6,6 @@
 #include "lockstore/upstream/pusher_private.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 
 #include "lockstore/leaf_mutex.h"
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 
 #define POLL_MS 200		/* how often the ledger is asked for what came */
 #define BATCH_MS 20		/* results wait so long for company: a transaction costs an fsync */
@@ -545,23 +545,19 @@ static void pusher_free(struct pusher *p)
 static int start_threads(struct pusher *p)
 {
 	struct keeper *k = keeper_new(p);
-	sigset_t all, old;
 	int r;
 
 	if (!k)
 		return -ENOMEM;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	r = -pthread_create(&p->engine, NULL, push_engine_run, p);
+	r = thread_start(&p->engine, "push", push_engine_run, p);
 	if (r == 0) {
-		r = -pthread_create(&p->keeper, NULL, keeper_run, k);
+		r = thread_start(&p->keeper, "push-keeper", keeper_run, k);
 		if (r < 0) {
 			atomic_store(&p->stopping, true);
 			qumulo_wake(p->qumulo);
 			pthread_join(p->engine, NULL);
 		}
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r < 0) {
 		free(k->files);
 		free(k->rows);

@@ -13,6 +13,7 @@
 #include "lockstore/events/event_json.h"
 #include "lockstore/ledger_push.h"
 #include "lockstore/monotonic_cond.h"
+#include "lockstore/thread.h"
 #include "lockstore/wormctl/client.h"
 #include "lockstore/wormctl/lookout_private.h"
 
@@ -419,12 +420,12 @@ int lookout_open(const char *share, const char *state_dir, struct lookout **ret_
 	l->share = strdup(share);
 	l->state_dir = strdup(state_dir);
 	snprintf(l->daemon_error, sizeof(l->daemon_error), "not asked yet");
-	r = l->share && l->state_dir ? -pthread_create(&l->events_thread, NULL, events_main, l) : -ENOMEM;
+	r = l->share && l->state_dir ? thread_start(&l->events_thread, "events-read", events_main, l) : -ENOMEM;
 	if (r < 0) {
 		free_lookout(l);
 		return r;
 	}
-	r = -pthread_create(&l->daemon_thread, NULL, daemon_main, l);
+	r = thread_start(&l->daemon_thread, "status", daemon_main, l);
 	if (r < 0) {
 		tell_to_stop(l);
 		pthread_join(l->events_thread, NULL);

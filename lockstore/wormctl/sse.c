@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lockstore/events/event_json.h"
+#include "lockstore/thread.h"
 #include "lockstore/wormctl/service.h"
 #include "lockstore/wormctl/sse_qumulo.h"
 #include "mockarchive/http_url.h"
@@ -482,7 +483,7 @@ int sse_open(const char *ring_path, const char *token, struct sse **ret_sse)
 	if (r == 0)
 		sse->ring_ino = stat(ring_path, &st) == 0 ? st.st_ino : 0;
 	if (r == 0)
-		r = -pthread_create(&sse->thread, NULL, reader_thread, sse);
+		r = thread_start(&sse->thread, "events-read", reader_thread, sse);
 	if (r < 0) {
 		event_ring_close(sse->ring);
 		free(sse->ring_path);

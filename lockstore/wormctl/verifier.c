@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lockstore/thread.h"
 #include "lockstore/wormctl/gone.h"
 #include "lockstore/wormctl/strangers.h"
 
@@ -318,7 +319,7 @@ static int run_rows(struct verifier *v, struct failure *f)
 	if (v->cursor->path && !after_path)
 		return fail(f, -ENOMEM, "out of memory");
 	while (r == 0 && nthreads < v->options->jobs) {
-		r = -pthread_create(&threads[nthreads], NULL, worker, v);
+		r = thread_start(&threads[nthreads], "verify", worker, v);
 		nthreads += r == 0;
 	}
 	if (nthreads)

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "lockstore/thread.h"
 #include "mockarchive/http_url.h"
 #include "mockarchive/mockqumulo/mock.h"
 #include "mockarchive/mockqumulo/notify_tree.h"
@@ -507,7 +508,7 @@ int notify_open(struct mock *mock, struct notify **ret_notify)
 		free(n);
 		return r;
 	}
-	r = -pthread_create(&n->thread, NULL, notify_main, n);
+	r = thread_start(&n->thread, "notify", notify_main, n);
 	if (r < 0) {
 		close(n->wake_fd);
 		free(n);
