@@ -117,10 +117,10 @@ void op_init(void *userdata, struct fuse_conn_info *conn)
 	if (fs->tier)
 		conn->max_background = conn->congestion_threshold = TIER_BACKGROUND;
 
-	log_info("serving '%s' on '%s': io_uring %s%s%s, passthrough %s%s%s, splice %s, libfuse %s, %s%s, %s", fs->share, fs->mountpoint,
+	log_info("serving '%s' on '%s': io_uring %s%s%s, passthrough %s%s%s, splice %s, libfuse %s%s, %s%s, %s", fs->share, fs->mountpoint,
 		 fs->io_uring ? "on" : "off", *fs->io_uring_why ? ": " : "", fs->io_uring_why,
 		 fs->passthrough ? "on" : "off", *fs->passthrough_why ? ": " : "", fs->passthrough_why,
-		 fs->splice ? "on" : "off", fuse_pkgversion(), fs->lower.filesystem,
+		 fs->splice ? "on" : "off", fuse_pkgversion(), LIBFUSE_HAS_TMPFILE ? "" : " (no O_TMPFILE before 3.17)", fs->lower.filesystem,
 		 fs->lower.xattr ? "" : " (no xattrs: locks are only in the ledger, a close waits for it)",
 		 fs->shared ? "shared" : "exclusive");
 	atomic_store(&fs->ready, true);

@@ -190,7 +190,7 @@ get_libfuse()
 		sed -n 's/^Version: /built: libfuse /p' "$dir/lib/pkgconfig/fuse3.pc" >"$stamp"
 	else
 		rm -rf "${dir:?}"/{src,lib,include,bin}
-		pkg-config --atleast-version=3.17 fuse3 || lost+=', no kernel passthrough'
+		pkg-config --atleast-version=3.17 fuse3 || lost+=', no kernel passthrough, no O_TMPFILE'
 		lost+=": slower; the distribution's libfuse $(pkg-config --modversion fuse3) is used"
 		echo "not built: $lost" >"$stamp"
 		say "libfuse >= $libfuse_min cannot be had, see $log: $lost"

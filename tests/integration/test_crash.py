@@ -47,7 +47,7 @@ def round_of_writers(share, acks, tag, kill):
 def test_T32_every_file_whose_close_returned_0_is_locked_with_its_bytes_after_SIGKILL_at_any_instant(mount):
     share = mount()
     rng = random.Random(int(os.environ.get('WORMFS_TEST_SEED', time.time_ns() % 100000)))
-    total, rounds = 0, scaled(KILLS if not SOAK else max(KILLS, 200))
+    total, rounds = 0, scaled(KILLS)
     for n in range(rounds):
         acks = os.path.join(share.dir, 'acks')
         with open(acks, 'w'):

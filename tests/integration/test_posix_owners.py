@@ -61,12 +61,25 @@ def test_a_setgid_file_made_in_a_setgid_directory_by_somebody_outside_its_group_
     def make(d, groups):
         def go():
             os.close(os.open(d + '/sg/f%d' % len(groups), os.O_CREAT | os.O_WRONLY, 0o2777))
-            with opened(d + '/sg', os.O_TMPFILE | os.O_RDWR, 0o2777) as fd:
-                return oct(os.stat(d + '/sg/f%d' % len(groups)).st_mode), oct(os.fstat(fd).st_mode)
+            return oct(os.stat(d + '/sg/f%d' % len(groups)).st_mode)
         return as_user(ALICE, go, groups=groups, umask=0)
-    outside = pair.same(make, ())
-    inside = pair.same(make, (TEAM,))
-    assert outside[0] == oct(stat.S_IFREG | 0o777) and inside[0] == oct(stat.S_IFREG | 0o2777)
+    assert pair.same(make, ()) == oct(stat.S_IFREG | 0o777)
+    assert pair.same(make, (TEAM,)) == oct(stat.S_IFREG | 0o2777)
+
+
+def test_nameless_files_lose_the_setgid_bit_likewise(pair):
+    for d in (pair.mnt, pair.native):
+        os.mkdir(d + '/sg')
+        os.chown(d + '/sg', 0, TEAM)
+        os.chmod(d + '/sg', 0o2777)
+
+    def make(d, groups):
+        def go():
+            with opened(d + '/sg', os.O_TMPFILE | os.O_RDWR, 0o2777) as fd:
+                return oct(os.fstat(fd).st_mode)
+        return as_user(ALICE, go, groups=groups, umask=0)
+    pair.same(make, ())
+    pair.same(make, (TEAM,))
 
 
 @pytest.mark.parametrize('uid,gid', [(-1, TEAM), (-1, 4), (BOB, -1), (0, 0), (-1, -1), (ALICE, ALICE)])
@@ -150,12 +163,27 @@ def test_default_ACLs_are_inherited_and_overrule_the_umask(pair, umask):
             write_file(d + '/d/f', b'x', 0o666)
             os.mkdir(d + '/d/sub', 0o777)
             os.mknod(d + '/d/fifo', stat.S_IFIFO | 0o660)
+        as_user(ALICE, make, umask=umask)
+        return {n: (acl_text(d + '/d/' + n), attributes(d + '/d/' + n)) for n in ('f', 'sub', 'fifo')}
+    out = pair.same(go)
+    assert out['f'][1]['mode'] == oct(stat.S_IFREG | 0o660) and 'default:user:%d:rw-' % BOB in out['sub'][0]
+
+
+@pytest.mark.parametrize('umask', [0, 0o022, 0o077])
+def test_nameless_files_inherit_default_ACLs_likewise(pair, umask):
+    need_program('setfacl')
+    for d in (pair.mnt, pair.native):
+        os.mkdir(d + '/d')
+        run('setfacl', '-d', '-m', 'u::rwx,g::r-x,o::---,u:%d:rw-,m::rwx' % BOB, d + '/d')
+        os.chmod(d + '/d', 0o777)
+
+    def go(d):
+        def make():
             with opened(d + '/d', os.O_TMPFILE | os.O_RDWR, 0o666) as fd:
                 link_descriptor(fd, d + '/d/tmp')
         as_user(ALICE, make, umask=umask)
-        return {n: (acl_text(d + '/d/' + n), attributes(d + '/d/' + n)) for n in ('f', 'sub', 'fifo', 'tmp')}
-    out = pair.same(go)
-    assert out['f'][1]['mode'] == oct(stat.S_IFREG | 0o660) and 'default:user:%d:rw-' % BOB in out['sub'][0]
+        return acl_text(d + '/d/tmp'), attributes(d + '/d/tmp')
+    assert pair.same(go)[1]['mode'] == oct(stat.S_IFREG | 0o660)
 
 
 def test_ACLs_decide_who_may(pair):
