@@ -161,6 +161,24 @@ int event_registry_clear(struct event_ring *ring, const char *name, uint64_t seq
 	return r;
 }
 
+void event_registry_lost(struct event_ring *ring, const char *name, uint64_t first, uint64_t next)
+{
+	struct event_consumer *slot;
+	uint64_t counted;
+
+	if (event_ring_lock(ring) < 0)
+		return;		/* counted by who looks next, if it is not cleared by then */
+	slot = find(ring, name);
+	counted = slot ? atomic_load(&slot->counted) : next;
+	if (counted < first)
+		counted = first;
+	if (counted < next) {
+		atomic_fetch_add(&slot->dropped, next - counted);
+		atomic_store(&slot->counted, next);
+	}
+	event_ring_unlock(ring);
+}
+
 int event_registry_find(struct event_ring *ring, const char *name, struct event_registered *ret)
 {
 	struct event_consumer *slot;

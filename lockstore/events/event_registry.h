@@ -27,6 +27,8 @@ int event_registry_add(struct event_ring *ring, const char *name, uint64_t from,
 int event_registry_remove(struct event_ring *ring, const char *name);
 /* Everything up to and with `seq` is done; below what is cleared already: nothing changes. -ENOENT, -ERANGE, -ESTALE, -EBUSY. */
 int event_registry_clear(struct event_ring *ring, const char *name, uint64_t seq, struct event_registered *ret);
+/* It was told of a gap: [first, next) was overwritten before it came there. Counted once, also if it clears them now. */
+void event_registry_lost(struct event_ring *ring, const char *name, uint64_t first, uint64_t next);
 /* What was overwritten is counted, also for who may only read. -ENOENT. */
 int event_registry_find(struct event_ring *ring, const char *name, struct event_registered *ret);
 /* The i-th slot of EVENT_RING_CONSUMERS; false: it is no registered one's. */

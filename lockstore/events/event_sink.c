@@ -1,5 +1,8 @@
 /* The thread of a sink. Always true: consumer->seq is the oldest event that the consumer may not have got; what the buffer
- * holds comes after it, and a lost connection begins there again (a live kind drops instead, and counts). */
+ * holds comes after it, and a lost connection begins there again (a live kind drops instead, and counts).
+ *
+ * Every number that a consumer is passed over with is counted once, when it is passed: by the gap that tells of it, be it in the
+ * ring (the queue was full, a kill) or made here of what was overwritten. */
 #include "lockstore/events/event_sink.h"
 
 #include <errno.h>
@@ -133,16 +136,54 @@ uint64_t event_sink_seq(const struct event_sink *sink)
 
 struct event_counts event_sink_counts(const struct event_sink *sink)
 {
-	return (struct event_counts){ .dropped = atomic_load(&sink->consumer->dropped) + event_ring_dropped(sink->ring),
-				      .missed = atomic_load(&sink->consumer->missed) };
+	return (struct event_counts){ .dropped = atomic_load(&sink->consumer->dropped), .missed = atomic_load(&sink->consumer->missed) };
+}
+
+static void set_lost(struct event_sink *sink, uint64_t first, uint64_t next)
+{
+	sink->lost_first = first;
+	sink->lost = next > first ? next - first : 0;
+}
+
+static void count_lost(struct event_sink *sink, uint64_t first, uint64_t lost)
+{
+	uint64_t next = first + lost, from = first > sink->counted ? first : sink->counted;
+
+	if (next <= from)
+		return;		/* told once more: the connection broke meanwhile */
+	atomic_fetch_add(&sink->consumer->dropped, next - from);
+	sink->counted = next;
 }
 
 void event_sink_rewind(struct event_sink *sink, uint64_t seq)
 {
 	sink->len = sink->done = 0;
 	sink->sending = false;
+	set_lost(sink, 0, 0);
 	if (event_ring_seek(sink->ring, seq, &sink->cursor) < 0)
 		sink->cursor = (struct event_cursor){ .pos = 0, .seq = seq };	/* the next read finds the oldest, or says why not */
+	else
+		set_lost(sink, seq, sink->cursor.seq);
+}
+
+int event_sink_seek_msn(struct event_sink *sink, uint64_t msn)
+{
+	uint64_t seq = event_sink_seq(sink);
+	struct event_ring_stats stats;
+	int r;
+
+	sink->len = sink->done = 0;
+	sink->sending = false;
+	set_lost(sink, 0, 0);
+	r = event_ring_seek_msn(sink->ring, msn, &sink->cursor);
+	if (r < 0)
+		return r;
+	event_ring_stats(sink->ring, &stats);
+	if (stats.oldest_seq > seq) {
+		count_lost(sink, seq, stats.oldest_seq - seq);
+		event_sink_delivered(sink, stats.oldest_seq, 0);
+	}
+	return 0;
 }
 
 bool event_sink_path_fits(const char *path)
@@ -227,33 +268,66 @@ static void try_to_connect(struct event_sink *sink)
 
 /* ---- events ---- */
 
-/* The event at buf[done]; false: the buffer is empty and the ring has no more. */
-static bool current(struct event_sink *sink, struct event *ret, ssize_t *ret_size)
+/* Fills the buffer. What was overwritten before it got there, or does not verify, is to be told of first. */
+static void read_more(struct event_sink *sink)
 {
-	uint64_t overwritten;
+	uint64_t first = sink->cursor.seq, overwritten;
+	struct event_cursor end;
 	ssize_t n;
 
-	while (sink->done >= sink->len) {
-		sink->len = sink->done = 0;
-		n = event_ring_read(sink->ring, &sink->cursor, sink->buf, BUFFER_BYTES, &overwritten);
-		if (overwritten)
-			atomic_fetch_add(&sink->consumer->dropped, overwritten);
-		if (n == -EBADMSG) {	/* overwritten while it was read and no mark has told, or a bad disk: go on behind it */
-			struct event_cursor end;
-
-			if (event_ring_seek(sink->ring, UINT64_MAX, &end) == 0) {
-				atomic_fetch_add(&sink->consumer->dropped, end.seq - sink->cursor.seq);
-				sink->cursor = end;
-				say(sink, true, "records of the ring do not verify, they are passed over and counted", 0);
-			}
-			return false;
-		}
-		if (n <= 0)
-			return false;
+	sink->len = sink->done = 0;
+	n = event_ring_read(sink->ring, &sink->cursor, sink->buf, BUFFER_BYTES, &overwritten);
+	set_lost(sink, first, first + overwritten);
+	if (n > 0)
 		sink->len = n;
+	/* Overwritten while it was read and no mark has told, or a bad disk: go on behind it. */
+	if (n != -EBADMSG || event_ring_seek(sink->ring, UINT64_MAX, &end) < 0)
+		return;
+	set_lost(sink, first, end.seq);
+	sink->cursor = end;
+	say(sink, true, "records of the ring do not verify, they are passed over and counted", 0);
+}
+
+/* The next event; 0 bytes of the buffer: a gap that the ring does not have. False: there is none. */
+static bool current(struct event_sink *sink, struct event *ret, size_t *ret_size)
+{
+	uint64_t newer = 0;
+	size_t at;
+	ssize_t n;
+
+	for (;;) {
+		if (sink->lost) {
+			event_ring_overwritten(sink->ring, sink->lost_first, sink->lost, ret);
+			*ret_size = 0;
+			return true;
+		}
+		if (sink->done >= sink->len) {
+			read_more(sink);
+			if (sink->done >= sink->len && !sink->lost)
+				return false;
+			continue;
+		}
+		at = sink->done;
+		n = event_ring_next(sink->buf, sink->len, &at, ret, &newer);
+		if (newer)	/* of a newer version: its daemon ran before this one */
+			atomic_fetch_add(&sink->consumer->dropped, newer);
+		newer = 0;
+		sink->done = n > 0 ? at - n : sink->len;
+		if (n > 0) {
+			*ret_size = n;
+			return true;
+		}
 	}
-	*ret_size = event_ring_record(sink->buf + sink->done, sink->len - sink->done, ret);
-	return true;
+}
+
+static void pass(struct event_sink *sink, const struct event *ev, size_t size)
+{
+	if (ev->type == EVENT_GAP && !(ev->flags & EVENT_UPPER_BOUND))	/* how many a power cut took nobody knows */
+		count_lost(sink, ev->seq, ev->lost);
+	if (size == 0)
+		set_lost(sink, 0, 0);
+	sink->done += size;
+	sink->sending = false;
 }
 
 static uint64_t number_after(const struct event *ev)
@@ -265,14 +339,10 @@ static uint64_t number_after(const struct event *ev)
 static int pump(struct event_sink *sink)
 {
 	struct event ev;
-	ssize_t size;
+	size_t size;
 	int r = 0;
 
 	while (r == 0 && atomic_load_explicit(&sink->stopping, memory_order_relaxed) < 2 && current(sink, &ev, &size)) {
-		if (size < 0) {		/* of a newer version, which wrote the rest of it, too */
-			sink->done = sink->len;
-			continue;
-		}
 		if (!sink->sending && ev.flags & EVENT_HARD_LINKS && event_beegfs7(ev.type, ev.flags, ev.has & EVENT_HAS_ERROR) >= 0) {
 			atomic_fetch_add(&sink->consumer->missed, 1);
 			sink->sending = true;
@@ -287,8 +357,7 @@ static int pump(struct event_sink *sink)
 		}
 		if (r < 0)
 			break;
-		sink->done += size;
-		sink->sending = false;
+		pass(sink, &ev, size);
 		if (sink->done >= sink->len && sink->kind->flush)
 			r = sink->kind->flush(sink);
 	}
@@ -301,18 +370,13 @@ static int pump(struct event_sink *sink)
 static void drop_all(struct event_sink *sink)
 {
 	struct event ev;
-	ssize_t size;
+	size_t size;
 
 	while (current(sink, &ev, &size)) {
-		if (size < 0) {
-			sink->done = sink->len;
-			continue;
-		}
 		if (event_beegfs7(ev.type, ev.flags, ev.has & EVENT_HAS_ERROR) >= 0)
 			atomic_fetch_add(&sink->consumer->dropped, 1);
 		event_sink_delivered(sink, number_after(&ev), 0);
-		sink->done += size;
-		sink->sending = false;
+		pass(sink, &ev, size);
 	}
 }
 
@@ -424,11 +488,8 @@ int event_sink_start(const char *spec, const struct event_sink_options *opt, str
 	event_ring_stats(sink->ring, &stats);
 	if (is_new || event_sink_seq(sink) > stats.next_seq)
 		atomic_store(&sink->consumer->seq, stats.next_seq);	/* a new one gets what comes */
+	sink->counted = event_sink_seq(sink);
 	event_sink_rewind(sink, event_sink_seq(sink));
-	if (sink->cursor.seq > event_sink_seq(sink)) {
-		atomic_fetch_add(&sink->consumer->dropped, sink->cursor.seq - event_sink_seq(sink));
-		atomic_store(&sink->consumer->seq, sink->cursor.seq);
-	}
 	r = thread_start(&sink->thread, sink->kind->name, sink_thread, sink);
 	if (r < 0)
 		goto fail;

@@ -67,6 +67,8 @@ struct event_sink {
 	/* event_sink.c's */
 	char *buf;
 	size_t len, done;
+	uint64_t lost_first, lost;	/* these were overwritten and come next, as one gap; lost 0: none */
+	uint64_t counted;		/* losses before this number are in consumer->dropped */
 	bool sending;			/* buf[done] was counted as missed already */
 	int wake_fd;			/* eventfd: there is news, or it shall end */
 	_Atomic int stopping;		/* 1: when all is sent; 2: now */
@@ -95,8 +97,10 @@ uint64_t event_sink_seq(const struct event_sink *sink);
 /* Everything before number `next` is done with; `sent` of them have left. */
 void event_sink_delivered(struct event_sink *sink, uint64_t next, uint64_t sent);
 struct event_counts event_sink_counts(const struct event_sink *sink);
-/* Back to number `seq`: what is in the buffer is read again. */
+/* Back to number `seq`: what is in the buffer is read again, and what was overwritten meanwhile comes as a gap. */
 void event_sink_rewind(struct event_sink *sink, uint64_t seq);
+/* The consumer itself says from where on: what it has not got and cannot get any more is counted. */
+int event_sink_seek_msn(struct event_sink *sink, uint64_t msn);
 /* A warning in the log; error: errno, 0: none. */
 void event_sink_say(struct event_sink *sink, const char *what, int error);
 /* A connected, non-blocking socket of `type` to the path after "unix:". */

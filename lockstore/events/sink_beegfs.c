@@ -108,7 +108,7 @@ static bool is_behind(struct event_sink *sink, const struct event *ev)
 {
 	struct beegfs8_sink *own = sink->own;
 
-	return ev->type != EVENT_GAP && ev->msn > own->from;
+	return ev->type == EVENT_GAP || ev->msn > own->from;
 }
 
 static int send_event8(struct event_sink *sink, const struct event *ev, size_t max)
@@ -120,13 +120,13 @@ static int send_event8(struct event_sink *sink, const struct event *ev, size_t m
 
 	if (!own->streaming)
 		return -EAGAIN;
-	if (ev->type == EVENT_GAP) {
+	if (ev->type == EVENT_GAP && ev->msn) {		/* one without was not in the ring: overwritten */
 		own->from = ev->msn + ev->lost;	/* shows as a jump of the numbers */
 		return -EOPNOTSUPP;
 	}
 	if (is_behind(sink, ev)) {
 		r = end_stream(sink, BEEGFS8_STREAM_CRASHED);
-		return r < 0 ? r : -EAGAIN;
+		return r == 0 ? -EAGAIN : r == -EAGAIN ? -ENOBUFS : r;	/* who is not told would wait for ever */
 	}
 	if (!is_sent)
 		return -EOPNOTSUPP;
@@ -157,8 +157,7 @@ static int start_stream(struct event_sink *sink, uint64_t msn)
 	event_ring_stats(sink->ring, &stats);
 	if (msn < stats.oldest_msn || msn > stats.next_msn)
 		return end_stream(sink, BEEGFS8_STREAM_CRASHED);
-	sink->len = sink->done = 0;
-	r = event_ring_seek_msn(sink->ring, msn, &sink->cursor);
+	r = event_sink_seek_msn(sink, msn);
 	if (r < 0)
 		return end_stream(sink, BEEGFS8_STREAM_CRASHED);
 	own->streaming = true;

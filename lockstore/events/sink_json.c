@@ -15,6 +15,7 @@
 
 #define OUT_BYTES 262144
 #define LINES 2048
+#define TIME_CHARS 30	/* of "2026-11-26T01:02:03.123456789Z" */
 
 struct json_sink {
 	struct { size_t end; uint64_t next; } line[LINES];	/* of what is in `out` */
@@ -39,6 +40,40 @@ static uint64_t number_of(const char *line, const char *key)
 	const char *at = strstr(line, key);
 
 	return at ? strtoull(at + strlen(key), NULL, 10) : 0;
+}
+
+/* Whether the event that the line has is the ring's of that number: it may be of another share, or of a ring that is gone. One that the
+ * ring has no more is believed. */
+static bool is_of_ring(struct event_sink *sink, const char *line, uint64_t seq, uint64_t next)
+{
+	size_t size = EVENT_BYTES_MAX + EVENT_JSON_MAX, at = 0;
+	char *buf = malloc(size + EVENT_JSON_MAX);
+	struct event_cursor cursor;
+	struct event_ring_stats stats;
+	uint64_t overwritten, newer = 0;
+	struct event_json json = { 0 };
+	struct event ev;
+	bool same = false;
+	ssize_t len;
+
+	event_ring_stats(sink->ring, &stats);
+	if (next <= stats.oldest_seq || !buf) {
+		free(buf);
+		return buf;
+	}
+	len = event_ring_seek(sink->ring, seq, &cursor) == 0 ? event_ring_read(sink->ring, &cursor, buf, size, &overwritten) : 0;
+	if (len > 0 && event_ring_next(buf, len, &at, &ev, &newer) > 0 && ev.seq == seq) {
+		static const char key[] = ",\"Time\":\"";
+		const struct event_counts none = { 0 };
+		char *text = buf + size, *ours;
+		const char *theirs = strstr(line, key);
+
+		text[event_json_format(&json, &ev, &none, text) - 1] = '\0';
+		ours = strstr(text, key);
+		same = theirs && ours && strncmp(theirs, ours, sizeof(key) - 1 + TIME_CHARS) == 0;
+	}
+	free(buf);
+	return same;
 }
 
 /* What a kill or a full disk left of a last line is taken away; the whole one before it says what the file has. */
@@ -79,8 +114,10 @@ static int resume_file(struct event_sink *sink, off_t size)
 	seq = number_of(line, ",\"Seq\":");
 	next = seq + (strstr(line, "\"Type\":\"Gap\"") ? number_of(line, ",\"Lost\":") : 1);
 	event_ring_stats(sink->ring, &stats);
-	if (seq && next <= stats.next_seq)	/* else it is of another ring */
+	if (seq && next <= stats.next_seq && is_of_ring(sink, line, seq, next))
 		event_sink_delivered(sink, next, 0);
+	else
+		event_sink_say(sink, "its last line is of another ring of events: it goes on with what it has not got of this one", 0);
 out:
 	if (fd >= 0)
 		close(fd);

@@ -10,6 +10,7 @@
 
 #include "lockstore/events/event_json.h"
 #include "lockstore/events/event_ring.h"
+#include "lockstore/events/event_registry.h"
 #include "lockstore/events/event_sink.h"
 #include "lockstore/wormctl/events.h"
 #include "lockstore/wormctl/one_share.h"
@@ -181,6 +182,8 @@ static void print_overwritten(struct events_query *q, uint64_t first, uint64_t l
 
 	event_ring_overwritten(q->ring, first, lost, &ev);
 	q->missing += lost;
+	if (q->consumer)
+		event_registry_lost(q->ring, q->consumer, first, first + lost);
 	print_event(q, &ev);
 }
 

@@ -137,8 +137,10 @@ static int push_overwritten(struct sse *sse, struct sse_client *c, uint64_t firs
 static int feed_piece(struct sse *sse, struct sse_client *c)
 {
 	uint64_t first = c->cursor.seq, overwritten;
-	ssize_t len = event_ring_read(sse->ring, &c->cursor, sse->buf, sizeof(sse->buf), &overwritten), n;
+	ssize_t len = event_ring_read(sse->ring, &c->cursor, sse->buf, sizeof(sse->buf), &overwritten);
+	uint64_t newer = 0;	/* events of a newer version: their numbers are missing */
 	struct event ev;
+	size_t at = 0;
 	int r = 0;
 
 	if (len < 0) {
@@ -151,10 +153,7 @@ static int feed_piece(struct sse *sse, struct sse_client *c)
 		c->cursor = (struct event_cursor){ .seq = first };	/* older than all: found overwritten again */
 		return 0;
 	}
-	for (ssize_t done = 0; r == 0 && done < len; done += n) {
-		n = event_ring_record(sse->buf + done, len - done, &ev);
-		if (n < 0)		/* of a newer version: the rest of the piece is passed over, as sinks do */
-			break;
+	while (r == 0 && event_ring_next(sse->buf, len, &at, &ev, &newer) > 0) {
 		r = push_event(sse, c, &ev);
 		if (r != -ENOBUFS)
 			continue;
