@@ -282,7 +282,7 @@ def test_every_type_and_field_of_an_event_is_in_its_page_and_the_reverse():
     told = {name for row in re.findall(r'^\| ([A-Z].*?) \|', rows, re.M) for name in row.split(', ')}
     assert types - {'OpenBlocked'} == told and len(types) > 30     # OpenBlocked: as BeeGFS 8 is told of a refused open
     source = text_of('lockstore/events/event_json.c')
-    fields = set(re.findall(r'put_(?:key|text|bytes|node|until|flag)\(out, "(\w+)"', source)) | set(re.findall(r'\\"(\w+)\\":', source))
+    fields = set(re.findall(r'KEY\(out, "(\w+)"\)', source)) | set(re.findall(r'\\"(\w+)\\":', source))
     fields |= {'%sBase64' % f for f in ('Path', 'TargetPath', 'Detail')}
     documented = set(re.findall(r'`(\w+)`', ''.join(re.findall(r'^\| (`.*?) \|', page.split('\n## Types\n')[0], re.M))))
     assert fields - {'Event'} == documented
