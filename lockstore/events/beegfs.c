@@ -1,5 +1,5 @@
 /* Source of the formats: facts of ThinkParQ/beegfs 7.0 to 8.3.1, checked with the listener of 7.4.7; the golden packets are
- * in tests/unit/test_beegfs.c. */
+ * in tests/unit/test_event.c. */
 #include "lockstore/events/beegfs.h"
 
 #include <endian.h>

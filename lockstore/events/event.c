@@ -89,6 +89,17 @@ int event_beegfs8(unsigned type, unsigned flags, bool failed)
 	return types[type].beegfs8;
 }
 
+bool event_is_missed(const struct event *ev)
+{
+	switch (ev->type) {
+	case EVENT_SETATTR: case EVENT_XATTR_SET: case EVENT_XATTR_REMOVED: case EVENT_ACL_SET: case EVENT_TRUNCATE: case EVENT_FLUSH:
+	case EVENT_OPEN_READ: case EVENT_CLOSE_WRITE: case EVENT_LAST_WRITER_CLOSED:
+		return ev->flags & EVENT_HARD_LINKS && event_beegfs7(ev->type, ev->flags, ev->has & EVENT_HAS_ERROR) >= 0;
+	default:
+		return false;
+	}
+}
+
 const char *event_state_name(unsigned state)
 {
 	static const char *const names[EVENT_STATES] = {

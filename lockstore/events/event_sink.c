@@ -158,7 +158,6 @@ static void count_lost(struct event_sink *sink, uint64_t first, uint64_t lost)
 void event_sink_rewind(struct event_sink *sink, uint64_t seq)
 {
 	sink->len = sink->done = 0;
-	sink->sending = false;
 	set_lost(sink, 0, 0);
 	if (event_ring_seek(sink->ring, seq, &sink->cursor) < 0)
 		sink->cursor = (struct event_cursor){ .pos = 0, .seq = seq };	/* the next read finds the oldest, or says why not */
@@ -173,7 +172,6 @@ int event_sink_seek_msn(struct event_sink *sink, uint64_t msn)
 	int r;
 
 	sink->len = sink->done = 0;
-	sink->sending = false;
 	set_lost(sink, 0, 0);
 	r = event_ring_seek_msn(sink->ring, msn, &sink->cursor);
 	if (r < 0)
@@ -327,7 +325,6 @@ static void pass(struct event_sink *sink, const struct event *ev, size_t size)
 	if (size == 0)
 		set_lost(sink, 0, 0);
 	sink->done += size;
-	sink->sending = false;
 }
 
 static uint64_t number_after(const struct event *ev)
@@ -343,10 +340,9 @@ static int pump(struct event_sink *sink)
 	int r = 0;
 
 	while (r == 0 && atomic_load_explicit(&sink->stopping, memory_order_relaxed) < 2 && current(sink, &ev, &size)) {
-		if (!sink->sending && ev.flags & EVENT_HARD_LINKS && event_beegfs7(ev.type, ev.flags, ev.has & EVENT_HAS_ERROR) >= 0) {
+		if (ev.seq >= sink->looked_at && event_is_missed(&ev))
 			atomic_fetch_add(&sink->consumer->missed, 1);
-			sink->sending = true;
-		}
+		sink->looked_at = ev.seq >= sink->looked_at ? ev.seq + 1 : sink->looked_at;	/* once, however often it is sent */
 		r = sink->kind->send(sink, &ev);
 		if (r == -EMSGSIZE)
 			atomic_fetch_add(&sink->consumer->dropped, 1);

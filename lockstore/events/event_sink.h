@@ -69,7 +69,7 @@ struct event_sink {
 	size_t len, done;
 	uint64_t lost_first, lost;	/* these were overwritten and come next, as one gap; lost 0: none */
 	uint64_t counted;		/* losses before this number are in consumer->dropped */
-	bool sending;			/* buf[done] was counted as missed already */
+	uint64_t looked_at;		/* what comes before this number was counted as missed, if it was to be */
 	int wake_fd;			/* eventfd: there is news, or it shall end */
 	_Atomic int stopping;		/* 1: when all is sent; 2: now */
 	int64_t next_try_ms, connected_ms;

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from event_harness import Load, socket_path		# noqa: F401
+from event_harness import Load, replay, socket_path		# noqa: F401
 from harness import WORMCTL, daemon_environment, errno_of, open_errno, run, wait_for, write_file
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
@@ -203,15 +203,59 @@ def test_a_refused_open_is_blocked_for_beegfs_8_and_locks_are_not_its_business(m
     listener.close()
 
 
+def test_changes_of_a_file_with_other_names_are_missed_for_7_and_have_their_links_for_8(mount, tmp_path):
+    """Counted are setattr, truncate, flush, open and close, as BeeGFS does; what changes names is not."""
+    share = mount('commit=never', start=False)
+    share.allowed.append('nobody is there|connection is gone')
+    seven, eight = Listener(str(tmp_path / '7')), Listener(str(tmp_path / '8'))
+    share.start('commit=never,audit=off,events_types=*,events=beegfs7:%s,events=beegfs8:%s' % (seven.path, eight.path))
+    peers = seven.accept(), eight.accept()
+    assert decode8(peers[1].recv(1024))[0] == 2
+    peers[1].send(b'\x01events\0' + struct.pack('<HH', 2, 0))
+    peers[1].send(b'\x07events\0' + struct.pack('<Q', 1))
+    a, b = share.at('a'), share.at('b')
+    write_file(a)			# Create, LastWriterClosed: one name
+    os.link(a, b)			# Hardlink
+    os.chmod(a, 0o600)			# SetAttr: 1
+    os.setxattr(b, 'user.x', b'x')	# SetAttr: 2
+    os.truncate(a, 3)			# Truncate: 3
+    with open(a, 'rb'):			# OpenRead: 4
+        pass
+    with open(b, 'r+b') as f:		# OpenReadWrite: 7 has none
+        f.write(b'more')
+        f.flush()
+        os.fsync(f.fileno())		# Flush: 5
+    with open(a, 'wb') as f:		# LastWriterClosed: 6; Truncate: 7; OpenWrite: 7 has none
+        f.write(b'anew')		# LastWriterClosed: 8
+    wait_for('the close', lambda: [e['Type'] for e in replay(share)].count('LastWriterClosed') == 3)
+    os.unlink(b)			# Unlink: the name of one
+    os.chmod(a, 0o640)			# SetAttr: no other name
+    os.mkdir(share.at('last'))
+    told, missed = [], []
+    while told[-1:] != [(6, 'last')]:
+        kind, (msn, what, links, texts, uid) = decode8(peers[1].recv(1024))
+        told.append((what, 'last' if texts[2] == b'/last' else links))
+    assert told == [(5, 1), (16, 1), (11, 2), (3, 2), (3, 2), (2, 2), (13, 2), (15, 2), (1, 2), (16, 2), (2, 2), (14, 2), (16, 2), (10, 1), (3, 1),
+                    (6, 'last')]
+    while missed[-1:] != [b'/last']:
+        kind, dropped, count, texts = decode7(peers[0].recv(65536))
+        missed.append(texts[2] if texts[2] == b'/last' else (kind, count))
+    assert missed == [(4, 0), (3, 0), (10, 0), (2, 1), (2, 2), (1, 3), (12, 4), (0, 5), (3, 6), (1, 7), (3, 8), (9, 8), (2, 8), b'/last']
+    for peer in peers:
+        peer.close()
+    for listener in (seven, eight):
+        listener.close()
+
+
 def test_decode_prints_golden_packets_and_says_what_is_none(tmp_path):
-    golden = ('010000004d000000000000000000000000000000000000000b0000000c000000302d35413945423043412d310004000000726f6f74000200'
+    golden = ('010000004d000000000000000000000000000000000000000b0000000c000000302d35413945423041372d310004000000726f6f74000200'
               '00002f61000200''00002f620004000000726f6f7400')
     raw = tmp_path / 'packet'
     raw.write_bytes(bytes.fromhex(golden))
     p = run(WORMCTL, 'events', 'decode', '--raw', raw)
     assert json.loads(p.out) == {
         'VersionMajor': 1, 'VersionMinor': 0, 'PacketSize': 77, 'Dropped': 0, 'Missed': 0,
-        'Event': {'Type': 'Rename', 'Path': '/a', 'EntryId': '0-5A9EB0CA-1', 'ParentEntryId': 'root', 'TargetPath': '/b',
+        'Event': {'Type': 'Rename', 'Path': '/a', 'EntryId': '0-5A9EB0A7-1', 'ParentEntryId': 'root', 'TargetPath': '/b',
                   'TargetParentId': 'root'}}
     lines = tmp_path / 'lines'
     lines.write_text(golden + '\n0a6576656e74730001\nnothing\n0102\n')

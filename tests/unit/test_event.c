@@ -17,7 +17,7 @@ static struct event rename_event(void)
 {
 	return (struct event){
 		.type = EVENT_RENAME, .has = EVENT_HAS_NODE | EVENT_HAS_PARENT | EVENT_HAS_TARGET_PARENT | EVENT_HAS_PATH | EVENT_HAS_TARGET |
-		EVENT_HAS_ACTOR | EVENT_HAS_NLINK, .node = { 0, 0x5A9EB0CA, 0 }, .parent = { 1, 0, 0 }, .target_parent = { 1, 0, 0 },
+		EVENT_HAS_ACTOR | EVENT_HAS_NLINK, .node = { 0, 0x5A9EB0A7, 0 }, .parent = { 1, 0, 0 }, .target_parent = { 1, 0, 0 },
 		.path = text("a"), .target = text("b"), .actor = { 1000, 100, 42 }, .nlink = 1, .time_ns = 0x1122334455667788, .seq = 7, .msn = 5,
 	};
 }
@@ -37,13 +37,13 @@ static size_t unhex(const char *hex, unsigned char *out)
 
 static const char golden7[] =
 	"010000004d000000000000000000000000000000000000000b0000000c000000"
-	"302d35413945423043412d310004000000726f6f7400020000002f6100020000"
+	"302d35413945423041372d310004000000726f6f7400020000002f6100020000"
 	"002f620004000000726f6f7400";
 
 static const char golden8[] =
 	"086576656e7473000500000000000000" "4f00"		/* message 5, 79 bytes */
 	"0200" "00000000" "0100000000000000" "0c000000"		/* format 2, no flags, one link, rename */
-	"0c000000302d35413945423043412d3100" "04000000726f6f7400" "020000002f6100" "020000002f6200" "04000000726f6f7400"
+	"0c000000302d35413945423041372d3100" "04000000726f6f7400" "020000002f6100" "020000002f6200" "04000000726f6f7400"
 	"e8030000" "8877665544332211";				/* uid 1000, the time */
 
 static void test_golden_packets(void **state)
@@ -223,7 +223,7 @@ static void test_json_line(void **state)
 	assert_int_equal(json_integer_value(json_object_get(root, "Seq")), 7);
 	assert_string_equal(event_string(root, "Type"), "Rename");
 	assert_string_equal(event_string(root, "Path"), "/a");
-	assert_string_equal(event_string(root, "EntryId"), "0-5A9EB0CA-1");
+	assert_string_equal(event_string(root, "EntryId"), "0-5A9EB0A7-1");
 	assert_string_equal(event_string(root, "ParentEntryId"), "root");
 	assert_string_equal(event_string(root, "TargetPath"), "/b");
 	assert_string_equal(event_string(root, "TargetParentId"), "root");
