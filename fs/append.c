@@ -9,6 +9,7 @@
 
 #include "fs/credentials.h"
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/lock.h"
 #include "fs/lock_private.h"
 #include "fs/rule.h"
@@ -121,6 +122,7 @@ int append_make_of_empty_locked(struct wormfs *fs, struct inode *ino, pid_t pid)
 	if (r < 0)
 		return r;
 	rec.flags = RECORD_APPEND;
+	events_saw_state(fs, events_state_locked(fs, ino));
 	r = lock_rewrite_record_locked(fs, ino, &rec);
 	if (r == 0)
 		trail_commit_locked(fs, ino, NULL, "made append-only", 0);
@@ -150,6 +152,7 @@ int append_finalise_locked(struct wormfs *fs, struct inode *ino)
 	rec.flags &= ~RECORD_APPEND;
 	rec.size_bytes = st.st_size;
 	rec.mtime_ns = lock_to_ns(st.st_mtim);
+	events_saw_state(fs, events_state_locked(fs, ino));
 	r = lock_rewrite_record_locked(fs, ino, &rec);
 	if (r < 0) {
 		trail_file_locked(fs, ino, AUDIT_COMMIT, r, "made final: it stays append-only");

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "fs/actor.h"
+#include "fs/lock.h"
 #include "fs/log.h"
 #include "fs/quota_notice.h"
 #include "fs/session.h"
@@ -41,6 +42,7 @@ static _Thread_local struct {
 	bool has_size, has_until;
 	uint64_t size;
 	int64_t until_s;
+	uint8_t state;		/* EVENT_STATE_UNKNOWN: not seen */
 	unsigned request;	/* actor_request() of the refusal that was told last */
 	enum guard_op op;
 } before;
@@ -55,6 +57,16 @@ void events_saw_until_always(int64_t until_s)
 {
 	before.has_until = true;
 	before.until_s = until_s;
+}
+
+unsigned events_state_always(struct wormfs *fs, struct inode *ino)
+{
+	return of_state[lock_state_locked(fs, ino)];
+}
+
+void events_saw_state_always(unsigned state)
+{
+	before.state = state;
 }
 
 static bool wants(struct wormfs *fs, enum event_type type)
@@ -148,6 +160,7 @@ static void put_before(struct event *ev)
 		ev->has |= EVENT_HAS_UNTIL_BEFORE;
 	}
 	before.has_size = before.has_until = false;
+	before.state = EVENT_STATE_UNKNOWN;
 }
 
 static void put_stat(struct event *ev, const struct stat *st, bool gone)
@@ -200,6 +213,7 @@ void events_note_always(struct wormfs *fs, const struct event_note *note)
 
 	if (!wants(fs, note->type) || was_told(note->result)) {
 		before.has_size = before.has_until = false;
+		before.state = EVENT_STATE_UNKNOWN;
 		return;
 	}
 	if (note->ino)
@@ -307,7 +321,28 @@ static const enum event_type of_audit[AUDIT_EVENTS] = {
 	[AUDIT_LEDGER_FAILING] = EVENT_LEDGER, [AUDIT_LEDGER_OK] = EVENT_LEDGER,
 };
 
-static void put_record(struct event *ev, struct inode *ino, int result)
+/* What is told before it is done has no state after it. */
+static void put_states(struct wormfs *fs, struct event *ev, struct inode *ino)
+{
+	switch (ev->type) {
+	case EVENT_COMMITTED:
+		ev->state.before = before.state ? before.state : EVENT_STATE_OPEN;
+		ev->state.after = ino->rec->flags & RECORD_APPEND ? EVENT_STATE_APPENDABLE : EVENT_STATE_RETAINED;
+		break;
+	case EVENT_RETENTION_EXTENDED: case EVENT_HOLD_PLACED:
+		ev->state.before = before.state;
+		ev->state.after = of_state[lock_state_locked(fs, ino)];
+		break;
+	case EVENT_RETENTION_SHORTENED: case EVENT_HOLD_RELEASED: case EVENT_DELETED_EXPIRED: case EVENT_DELETED_PRIVILEGED:
+		ev->state.before = of_state[lock_state_locked(fs, ino)];
+		break;
+	default:
+		return;
+	}
+	ev->has |= EVENT_HAS_STATE;
+}
+
+static void put_record(struct wormfs *fs, struct event *ev, struct inode *ino, int result)
 {
 	const struct lock_record *rec = ino->rec;
 
@@ -316,11 +351,8 @@ static void put_record(struct event *ev, struct inode *ino, int result)
 	ev->serial = rec->serial;
 	ev->until_s = rec->until_s;
 	ev->has |= EVENT_HAS_SERIAL | EVENT_HAS_UNTIL;
-	if (result < 0 || (ev->type != EVENT_COMMITTED && ev->type != EVENT_RETENTION_EXTENDED && ev->type != EVENT_HOLD_PLACED))
-		return;
-	ev->state.before = ev->type == EVENT_COMMITTED ? EVENT_STATE_OPEN : EVENT_STATE_UNKNOWN;
-	ev->state.after = rec->flags & RECORD_APPEND ? EVENT_STATE_APPENDABLE : EVENT_STATE_RETAINED;
-	ev->has |= EVENT_HAS_STATE;
+	if (result == 0)
+		put_states(fs, ev, ino);
 }
 
 static void tell_of(struct wormfs *fs, struct event *ev, struct inode *ino, int result, const char *detail)
@@ -330,7 +362,7 @@ static void tell_of(struct wormfs *fs, struct event *ev, struct inode *ino, int 
 	ev->time_ns = now_ns();
 	if (ino) {
 		put_inode(ev, ino);
-		put_record(ev, ino, result);
+		put_record(fs, ev, ino, result);
 		if (put_path(fs, ino, NULL, path, &ev->path, ev))
 			ev->has |= EVENT_HAS_PATH;
 	}
@@ -369,6 +401,7 @@ void events_refused_always(struct wormfs *fs, struct inode *ino, enum guard_op o
 	before.request = request;
 	before.op = op;
 	before.has_size = before.has_until = false;
+	before.state = EVENT_STATE_UNKNOWN;
 	if (!wants(fs, ev.type))
 		return;
 	for (int state = 0; state < GUARD_STATES; state++) {

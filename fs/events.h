@@ -64,6 +64,8 @@ void events_trail_always(struct wormfs *fs, struct inode *ino, enum audit_event 
 void events_refused_always(struct wormfs *fs, struct inode *ino, enum guard_op op, const char *why, int result);
 void events_saw_always(uint64_t size);
 void events_saw_until_always(int64_t until_s);
+unsigned events_state_always(struct wormfs *fs, struct inode *ino);
+void events_saw_state_always(unsigned state);
 
 static inline bool events_on(const struct wormfs *fs)
 {
@@ -108,6 +110,19 @@ static inline void events_saw_until(struct wormfs *fs, int64_t until_s)
 {
 	if (events_on(fs))
 		events_saw_until_always(until_s);
+}
+
+/* Of its lock, for events_saw_state(); nothing without events. */
+static inline unsigned events_state_locked(struct wormfs *fs, struct inode *ino)
+{
+	return events_on(fs) ? events_state_always(fs, ino) : 0;
+}
+
+/* Likewise: the state that another takes the place of. */
+static inline void events_saw_state(struct wormfs *fs, unsigned state)
+{
+	if (events_on(fs))
+		events_saw_state_always(state);
 }
 
 #endif

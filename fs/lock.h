@@ -91,6 +91,7 @@ struct hold_item {
 	int r;			/* out: 0 or -errno */
 	uint32_t names;		/* scratch */
 	uint16_t rec_holds;	/* scratch */
+	uint8_t state;		/* scratch, for events: before it */
 };
 /* `again`: the audit log gets a line of a file that has the name already, too: it may have lost the first one. */
 int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const char *case_name, uid_t by, int64_t at_s, bool again);

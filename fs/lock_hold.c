@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/lock_private.h"
 #include "fs/trail.h"
 
@@ -65,8 +66,10 @@ static int check_one(struct wormfs *fs, struct hold_item *item, enum guard_op op
 		r = ensure_row_locked(fs, item->ino, &item->key, &item->names, &item->rec_holds);
 	if (r == 0 && op == GUARD_HOLD && (item->names >= UINT16_MAX || item->ino->rec->holds == UINT16_MAX))
 		r = -EOVERFLOW;
-	if (r == 0)
+	if (r == 0) {
 		item->size_bytes = item->ino->rec->size_bytes;
+		item->state = events_state_locked(fs, item->ino);
+	}
 	pthread_mutex_unlock(&item->ino->lock);
 	return r;
 }
@@ -125,6 +128,7 @@ int lock_hold_batch(struct wormfs *fs, struct hold_item *items, size_t n, const 
 		holds = ino->rec->holds > items[i].names ? ino->rec->holds : items[i].names;
 		if (is_count_known(fs) && holds < items[i].rec_holds)
 			holds = items[i].rec_holds;
+		events_saw_state(fs, items[i].state);
 		items[i].r = write_count_locked(fs, ino, holds + (items[i].changed ? 1 : 0));
 		items[i].rec_holds = ino->rec->holds;
 		if (items[i].changed || items[i].r < 0 || again)

@@ -195,6 +195,7 @@ int lock_extend_locked(struct wormfs *fs, struct inode *ino, int64_t until_s, in
 		retention_format_until(rec.until_s, was);
 		retention_format_until(until_s, until);
 		events_saw_until(fs, rec.until_s);
+		events_saw_state(fs, events_state_locked(fs, ino));
 		rec.until_s = until_s;
 		r = lock_rewrite_record_locked(fs, ino, &rec);
 		trail_file_locked(fs, ino, AUDIT_EXTEND, r, "until %s, was %s", until, was);

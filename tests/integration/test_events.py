@@ -109,9 +109,35 @@ def test_locks_and_refusals_are_told_once_each(mount):
     committed, extended = (next(e for e in events if e['Type'] == t) for t in ('Committed', 'RetentionExtended'))
     assert (committed['StateBefore'], committed['State'], committed['Serial']) == ('open', 'retained', refusals[0]['Serial'])
     assert extended['UntilBefore'] == committed['Until'] < extended['Until']
+    assert {e['Type']: (e.get('StateBefore'), e.get('State')) for e in events if 'Serial' in e and not e.get('Refused')} == {
+        'Committed': ('open', 'retained'), 'RetentionExtended': ('retained', 'retained'), 'HoldPlaced': ('retained', 'retained'),
+        'HoldReleased': ('retained', None), 'DeletedExpired': ('expired', None)}		# the last two are told before they are done
     p = ctl(share, 'replay', '--refused', '--type', 'Un*', '--path', 'f')
     assert len(p.out.splitlines()) == 1 and ' Unlink EPERM /f  (unlink: retained)' in p.out
     assert ctl(share, 'replay', '--uid', ALICE, check=False).returncode == 1
+
+
+def test_a_lock_that_changes_says_what_it_was(mount):
+    share = mount('retention=1d,events=on', clocked=True)
+    write_file(share.at('log'), b'line')		# locked
+    share.wait_state('log', 'retained')
+    os.close(os.open(share.at('a'), os.O_CREAT | os.O_WRONLY))
+    share.must('append', 'a')
+    with open(share.at('a'), 'ab') as f:
+        f.write(b'line')
+    share.must('commit', 'a')
+    share.now(5 * 86400)
+    share.wait_state('log', 'expired')
+    share.must('hold', 'log', case='c1')
+    share.must('release', 'log', case='c1')
+    os.setxattr(share.at('log'), 'user.worm.until', b'9d')
+    told = {}
+    for e in replay(share):
+        if 'Serial' in e and not e.get('Refused'):
+            told.setdefault(e['Path'], []).append((e['Type'], e.get('StateBefore'), e.get('State')))
+    assert told == {'/log': [('Committed', 'open', 'retained'), ('HoldPlaced', 'expired', 'retained'), ('HoldReleased', 'retained', None),
+                             ('RetentionExtended', 'expired', 'retained')],
+                    '/a': [('Committed', 'open', 'appendable'), ('Committed', 'appendable', 'retained')]}
 
 
 def test_mount_and_unmount_are_told_also_without_an_audit_log(mount):
