@@ -182,6 +182,9 @@ static bool follow(struct follower *f, int *ret_error)
 	event_ring_stats(f->ring, &stats);
 	pthread_mutex_lock(&f->l->lock);
 	f->l->ring = stats;
+	f->l->nregistered = 0;
+	for (unsigned i = 0; i < EVENT_RING_CONSUMERS && f->l->nregistered < EVENT_REGISTERED_MAX; i++)
+		f->l->nregistered += event_registry_at(f->ring, i, &f->l->registered[f->l->nregistered]);
 	f->l->missed += overwritten;
 	if (len > 0)
 		take_batch_locked(f->l, f->buf, len);

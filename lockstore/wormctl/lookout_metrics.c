@@ -31,6 +31,8 @@ static const struct source sources[] = {
 	{ "wormfs_events_noted_total", "counter", "Events that were noted.", "events", "noted" },
 	{ "wormfs_events_dropped_total", "counter", "Events that were dropped because the queue was full.", "events", "dropped" },
 	{ "wormfs_events_ring_bytes", "gauge", "Size of the ring of events.", "events", "bytes" },
+	{ "wormfs_events_oldest_seq", "gauge", "Number of the oldest event that the ring has.", "events", "oldest" },
+	{ "wormfs_events_next_seq", "gauge", "Number of the event that comes next.", "events", "next" },
 	{ "wormfs_digests_pending", "gauge", "Locked files whose SHA-256 is to be taken.", "digest", "pending" },
 	{ "wormfs_digests_taken_total", "counter", "SHA-256 sums taken since the mount.", "digest", "done" },
 	{ "wormfs_digests_failed_total", "counter", "SHA-256 sums that could not be taken since the mount.", "digest", "failed" },
@@ -45,6 +47,18 @@ static const struct source sources[] = {
 	{ "wormfs_quota_limits_soft", "gauge", "Of these, over soft and within grace.", "quota", "soft" },
 	{ "wormfs_quota_limits_over", "gauge", "Of these, used up.", "quota", "over" },
 	{ "wormfs_quota_refused_requests_total", "counter", "Requests that a limit refused since the mount.", "quota", "refused" },
+	{ "wormfs_shortage_quota_exceeded_total", "counter", "Requests that the lower filesystem failed with EDQUOT since the mount.", "shortage", "edquot" },
+	{ "wormfs_shortage_no_space_total", "counter", "Requests that the lower filesystem failed with ENOSPC since the mount.", "shortage", "enospc" },
+	{ "wormfs_shortage_full_at_close_total", "counter", "Files that were closed with a full quota or filesystem since the mount.", "shortage",
+	  "full_at_close" },
+	{ "wormfs_shortage_untold_total", "counter", "Shortages that nobody was told of since the mount: too many at once.", "shortage", "untold" },
+	{ "wormfs_quota_notify_lost_total", "counter", "Notices of quota that no provider was given since the mount.", "quota_notify", "lost" },
+	{ "wormfs_quota_listen_warnings_total", "counter", "Warnings of quota that the kernel sent since the mount.", "quota_listen", "warnings" },
+	{ "wormfs_quota_listen_other_device_total", "counter", "Of other filesystems, since the mount.", "quota_listen", "other_device" },
+	{ "wormfs_quota_listen_not_kernel_total", "counter", "Datagrams that did not come from the kernel, since the mount.", "quota_listen", "not_kernel" },
+	{ "wormfs_quota_listen_unreadable_total", "counter", "Warnings of a form that is not known, since the mount.", "quota_listen", "unreadable" },
+	{ "wormfs_quota_listen_overruns_total", "counter", "Times that warnings were lost because they came too fast, since the mount.", "quota_listen",
+	  "overruns" },
 	{ "wormfs_clock_behind_seconds", "gauge", "How far the date of the system is ahead of the clock of retention.", "clock_state", "behind" },
 	{ "wormfs_clock_budget_seconds", "gauge", "How much of the date of the system may still be believed.", "clock_state", "budget" },
 };
@@ -153,6 +167,59 @@ static void put_sinks(FILE *out, const json_t *mount)
 	}
 }
 
+/* How many events it has not got. */
+static void put_lags(FILE *out, const json_t *mount)
+{
+	const json_t *events = json_object_get(mount, "events"), *sinks = json_object_get(events, "sinks"), *sink;
+	char name[512];
+	size_t k;
+
+	if (json_array_size(sinks))
+		put_head(out, "wormfs_events_sink_behind", "gauge", "Events that wait for a consumer in the ring.");
+	json_array_foreach(sinks, k, sink) {
+		lookout_public_name(json_get_text(sink, "name"), name, sizeof(name));
+		put_labelled(out, "wormfs_events_sink_behind", "sink", name, json_get_int(events, "next") - json_get_int(sink, "seq"));
+	}
+}
+
+static void put_providers(FILE *out, const json_t *mount)
+{
+	static const struct { const char *field, *name, *help; } numbers[] = {
+		{ "told", "wormfs_quota_notify_told_total", "Notices of quota that a provider took since the mount." },
+		{ "failed", "wormfs_quota_notify_failed_total", "Notices of quota that a provider failed with since the mount." },
+	};
+	const json_t *providers = json_object_get(json_object_get(mount, "quota_notify"), "providers"), *provider;
+	size_t k;
+
+	for (size_t i = 0; json_array_size(providers) && i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		put_head(out, numbers[i].name, "counter", numbers[i].help);
+		json_array_foreach(providers, k, provider) {
+			fprintf(out, "%s{provider=\"%zu\",kind=\"", numbers[i].name, k + 1);
+			put_label(out, json_get_text(provider, "kind"));
+			fprintf(out, "\"} %lld\n", (long long)json_get_int(provider, numbers[i].field));
+		}
+	}
+}
+
+static void put_registered(FILE *out, const struct lookout *l)
+{
+	for (int field = 0; l->nregistered && field < 3; field++) {
+		static const struct { const char *name, *type, *help; } all[] = {
+			{ "wormfs_events_consumer_behind", "gauge", "Events that a registered consumer has not cleared." },
+			{ "wormfs_events_consumer_cleared_total", "counter", "Events that a registered consumer cleared." },
+			{ "wormfs_events_consumer_dropped_total", "counter", "Events that were overwritten before a registered consumer had them." },
+		};
+
+		put_head(out, all[field].name, all[field].type, all[field].help);
+		for (unsigned i = 0; i < l->nregistered; i++) {
+			const struct event_registered *r = &l->registered[i];
+
+			put_labelled(out, all[field].name, "consumer", r->name, field == 0 ? (long long)(l->ring.next_seq - r->seq) :
+				     field == 1 ? (long long)r->cleared : (long long)r->dropped);
+		}
+	}
+}
+
 static void put_mount(FILE *out, const json_t *mount)
 {
 	struct retention now;
@@ -173,6 +240,8 @@ static void put_mount(FILE *out, const json_t *mount)
 	put_refused(out, mount);
 	put_states(out, mount);
 	put_sinks(out, mount);
+	put_lags(out, mount);
+	put_providers(out, mount);
 }
 
 static void put_census(FILE *out, const struct lookout *l)
@@ -207,6 +276,7 @@ int lookout_metrics(struct lookout *l, char **ret_text, size_t *ret_len)
 	if (up)
 		put_mount(out, l->mount);
 	put_one(out, "wormfs_events_ring", "gauge", "1 when there is a ring of events that can be read.", l->has_ring && !l->ring_error[0]);
+	put_registered(out, l);
 	put_one(out, "wormfs_watch_missed_events_total", "counter", "Events that this program did not see.", (long long)l->missed);
 	put_one(out, "wormfs_ledger_readable", "gauge", "1 when the ledger can be read.", !l->census_error[0]);
 	put_census(out, l);

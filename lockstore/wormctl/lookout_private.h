@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "lockstore/events/event_registry.h"
 #include "lockstore/events/event_ring.h"
 #include "lockstore/wormctl/census.h"
 #include "lockstore/wormctl/lookout.h"
@@ -39,6 +40,8 @@ struct lookout {
 	bool has_ring;
 	char ring_error[128];			/* "": none, or there is no ring */
 	struct event_ring_stats ring;
+	struct event_registered registered[EVENT_REGISTERED_MAX];	/* consumers that read the ring by themselves */
+	unsigned nregistered;
 	struct { int64_t minute; uint64_t refused; } minutes[LOOKOUT_MINUTES];
 
 	/* daemon_thread writes. */

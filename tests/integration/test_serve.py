@@ -13,7 +13,7 @@ import pytest
 
 import browser
 from browser import Browser
-from harness import ALICE, WORMCTL, as_user, daemon_environment, errno_of, need_program, read_file, run, wait_for, write_file
+from harness import ALICE, ROOT, WORMCTL, as_user, daemon_environment, errno_of, need_program, read_file, run, wait_for, write_file
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
@@ -313,6 +313,48 @@ def test_the_metrics_are_what_Prometheus_wants_and_what_the_daemon_says(mount, s
     promtool = need_program('promtool')
     p = subprocess.run([promtool, 'check', 'metrics'], input=text, capture_output=True, timeout=60)
     assert (p.returncode, p.stdout, p.stderr) == (0, b'', b'')
+
+
+NO_METRIC = {		# numbers that say what was asked for, or who it is
+    'pid', 'uid', 'push.wait',
+}
+
+
+def numbers_of(mount, above=''):
+    """'ledger.queued' and so on; of a list: its fields."""
+    if isinstance(mount, dict):
+        return set().union(*(numbers_of(v, above + '.' + k if above else k) for k, v in mount.items()))
+    if isinstance(mount, list):
+        return set().union(*(numbers_of(v, above) for v in mount))
+    return {above} if isinstance(mount, (int, float)) and not isinstance(mount, bool) else set()
+
+
+def test_every_number_of_the_daemon_is_a_metric(mount, serve, tmp_path):
+    """As many samples as numbers, each with a name from the source's own table or function."""
+    limits = tmp_path / 'limits'
+    limits.write_text('[user 1000]\nhard = 1G\n')
+    share = mount('events=json:/dev/null,quota_listen,quota_notify=stdout,quota=%s' % limits)
+    run(WORMCTL, 'events', 'consumer', 'register', 'worker', '--state-dir', share.state)
+    s = serve(share)
+    share.lock('a')
+    assert errno_of(os.unlink, share.at('a')) == 'EPERM'
+    s.wait('what was done', lambda state: state['daemon']['refused'].get('unlink') == 1)
+    source = read_file(os.path.join(ROOT, 'lockstore/wormctl/lookout_metrics.c')).decode()
+    told = {'.'.join(filter(None, (None if o == 'NULL' else o.strip('"'), f)))
+            for o, f in re.findall(r'(NULL|"\w+"),\s*"(\w+)" \}', source)}
+    told |= {'refused.unlink', 'events.sinks.seq'} | {'events.sinks.' + f for f in ('sent', 'dropped', 'missed')}
+    told |= {'quota_notify.providers.' + f for f in ('told', 'failed')}
+    assert numbers_of(share.info()) - NO_METRIC <= told
+    text = s.ask('/metrics')[2]
+    metrics = metrics_of(text.decode())
+    p = subprocess.run([need_program('promtool'), 'check', 'metrics'], input=text, capture_output=True, timeout=60)
+    assert (p.returncode, p.stdout, p.stderr) == (0, b'', b'')
+    for name in re.findall(r'\{ (?:"\w+", )?"(wormfs_\w+)", "', source):
+        if not name.startswith(('wormfs_push', 'wormfs_clock_b')):		# no cluster here
+            assert name in metrics, name
+    assert metrics['wormfs_events_consumer_behind'][(('consumer', 'worker'),)] > 0
+    assert metrics['wormfs_events_sink_behind'][(('sink', 'json:/dev/null'),)] >= 0
+    assert metrics['wormfs_quota_notify_told_total'] == {(('kind', 'stdout'), ('provider', '1')): 0}
 
 
 def test_names_that_break_labels_and_JSON_do_not(mount, serve, tmp_path):
