@@ -178,7 +178,9 @@ static int answer(struct event_sink *sink, const struct beegfs8_packet *request)
 	event_ring_stats(sink->ring, &stats);
 	switch (request->kind) {
 	case BEEGFS8_HANDSHAKE_REQUEST:
-		own->greeted = true;	/* whatever version it says: it knows ours */
+		own->greeted = true;
+		if (request->major != V8_MAJOR || request->minor != V8_MINOR)	/* it knows ours, and stays or goes */
+			event_sink_say(sink, "the listener speaks another version of the protocol, and is served all the same", 0);
 		return 0;
 	case BEEGFS8_REQUEST_NEWEST:
 		return send8(sink, &(struct beegfs8_packet){ .kind = BEEGFS8_SEND_NEWEST, .msn = stats.next_msn }, NULL, BEEGFS_PACKET_MAX);

@@ -203,6 +203,80 @@ def test_a_refused_open_is_blocked_for_beegfs_8_and_locks_are_not_its_business(m
     listener.close()
 
 
+HELLO, NEWEST, RANGE, START = b'\x01events\0', b'\x03events\0', b'\x05events\0', b'\x07events\0'
+
+
+def test_what_a_listener_of_8_says_wrong_is_passed_over_or_ends_the_connection_with_a_word(mount, socket_path):
+    share = mount('commit=never', start=False)
+    share.allowed.append('nobody is there|connection is gone')
+    listener = Listener(socket_path)
+    share.start('commit=never,audit=off,events=beegfs8:%s' % socket_path)
+
+    def meet(*packets):
+        peer = listener.accept()
+        assert decode8(peer.recv(1024))[0] == 2
+        for packet in packets:
+            peer.send(packet)
+        return peer
+    os.mkdir(share.at('a'))
+    share.must('sync')
+    # Another version is no reason to part, nor is a packet that nobody knows, nor one that only the server says.
+    peer = meet(HELLO + struct.pack('<HH', 9, 9), b'\x63events\0what', b'\x04events\0' + bytes(8), NEWEST)
+    kind, body = decode8(peer.recv(1024))
+    assert (kind, struct.unpack('<Q', body)[0]) == (4, 2) and 'speaks another version' in share.log_text()
+    # A number that the ring does not have yet, or had: the stream has crashed, and the connection stays.
+    for msn in (99, 0):
+        peer.send(START + struct.pack('<Q', msn))
+        assert decode8(peer.recv(1024)) == (10, b'\x01')
+    peer.send(START + struct.pack('<Q', 1))
+    assert decode8(peer.recv(1024))[1][3][2] == b'/a'
+    # What is no packet at all is the end.
+    for wrong in (b'\x05event', b'\x07events\0\1', b''.join((HELLO, bytes(100)))):
+        peer.send(wrong)
+        assert decode8(peer.recv(1024)) == (10, b'\x03') and peer.recv(1024) == b''
+        peer.close()
+        peer = meet(HELLO + struct.pack('<HH', 2, 0))
+    peer.close()
+    peer = meet(NEWEST)		# before the handshake
+    assert decode8(peer.recv(1024)) == (10, b'\x03') and peer.recv(1024) == b''
+    peer.close()
+    listener.close()
+
+
+def test_what_is_longer_than_a_packet_of_8_is_counted_and_goes_to_a_long_one(mount, tmp_path):
+    share = mount('commit=never', start=False)
+    share.allowed.append('nobody is there|connection is gone')
+    usual, long = Listener(str(tmp_path / 'u')), Listener(str(tmp_path / 'l'))
+    share.start('commit=never,audit=off,events=beegfs8:%s,events=beegfs8-long:%s' % (usual.path, long.path))
+    peers = usual.accept(), long.accept()
+    for peer in peers:
+        assert decode8(peer.recv(1024))[0] == 2
+        peer.send(HELLO + struct.pack('<HH', 2, 0))
+        peer.send(START + struct.pack('<Q', 1))
+    deep = share.mnt
+    for n in range(5):
+        deep += '/' + chr(97 + n) * 240
+        os.mkdir(deep)
+    os.mkdir(share.at('last'))
+
+    def names(peer):
+        got = []
+        while got[-1:] != [b'/last']:
+            data = peer.recv(65536)
+            texts, _ = strings(data[8:], 28, 3)
+            got.append(texts[2])
+        return got
+    got = names(peers[0]), names(peers[1])
+    assert [len(name) for name in got[1]] == [241 * n for n in range(1, 6)] + [5]
+    assert got[0] == [name for name in got[1] if len(name) < 900]
+    told = {c['consumer']: c['dropped'] for c in map(json.loads, run(
+        WORMCTL, 'events', 'consumers', '--json', '--state-dir', share.state, check=False).out.splitlines())}
+    assert told == {'beegfs8:' + usual.path: 6 - len(got[0]), 'beegfs8-long:' + long.path: 0} and len(got[0]) < 6
+    for peer, listener in zip(peers, (usual, long)):
+        peer.close()
+        listener.close()
+
+
 def test_changes_of_a_file_with_other_names_are_missed_for_7_and_have_their_links_for_8(mount, tmp_path):
     """Counted are setattr, truncate, flush, open and close, as BeeGFS does; what changes names is not."""
     share = mount('commit=never', start=False)
