@@ -163,7 +163,7 @@ static char *text_of_time(int64_t t_s)
 	return strdup(buf);
 }
 
-static const char *explain_state(struct wormfs *fs, const struct view *v)
+static const char *explain_state(struct wormfs *fs, const struct inode *ino, const struct view *v)
 {
 	switch (v->state) {
 	case GUARD_PINNED:
@@ -191,6 +191,8 @@ static const char *explain_state(struct wormfs *fs, const struct view *v)
 	default:
 		break;
 	}
+	if (S_ISDIR(ino->type))
+		return "a directory: what is in it is locked, not it; 'wormctl status' without a path tells of the mount";
 	if (v->staging)
 		return "its name is a staging name: renaming it to another name locks it";
 	if (v->pending && v->reason == PENDING_IDLE)
@@ -266,7 +268,7 @@ int request_explain(struct wormfs *fs, struct inode *ino, json_t **ret_json)
 	}
 	(void)look_at_digest(fs, ino, &v, &digest);	/* "pending", when the ledger does not answer */
 	json = json_pack("{s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:s?, s:s?, s:o, s:o, s:o, s:s?, s:o, s:o}",
-			 "path", encoded, "state", state_text(&v), "why", explain_state(fs, &v),
+			 "path", encoded, "state", state_text(&v), "why", explain_state(fs, ino, &v),
 			 "until", time_or_null(v.has_record, v.rec.until_s),
 			 "mode", v.has_record ? json_string(worm_mode_name(v.rec.mode)) : json_null(), "holds", holds,
 			 "committed", time_or_null(v.has_record, v.rec.committed_s),

@@ -265,3 +265,10 @@ def test_xattr_sizes_and_short_buffers_are_answered_as_the_kernel_wants_it(wormf
     assert ctypes.get_errno() == 34                 # ERANGE
     assert libc.getxattr(path, b'user.worm.nothing', buffer, 4) == -1
     assert ctypes.get_errno() == 61                 # ENODATA
+
+
+def test_a_directory_says_that_files_are_locked_and_not_it(wormfs):
+    os.mkdir(wormfs.at('d'))
+    for path in (wormfs.mnt, wormfs.at('d')):
+        file = wormfs.explain(path)
+        assert file['state'] == 'open' and file['why'].startswith('a directory: what is in it is locked')
