@@ -19,6 +19,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fs/state.h"
+
 struct thread_credentials {
 	bool own_umask;
 	uid_t uid;
@@ -57,8 +59,13 @@ int credentials_init(struct wormfs *fs)
 
 	if (!fs->is_root)
 		return 0;
-	if (prctl(PR_SET_SECUREBITS, prctl(PR_GET_SECUREBITS) | SECBIT_NO_SETUID_FIXUP) < 0)
-		return -errno;
+	if (prctl(PR_SET_SECUREBITS, prctl(PR_GET_SECUREBITS) | SECBIT_NO_SETUID_FIXUP) < 0) {
+		int r = -errno;
+
+		complain("cannot keep capabilities when it acts for a user: %s; a service needs CAP_SETPCAP in its CapabilityBoundingSet",
+			 strerror(-r));
+		return r;
+	}
 	if (syscall(SYS_capget, &header, full_caps) < 0)
 		return -errno;
 	full_caps[resource / 32].effective &= ~(1u << resource % 32);
