@@ -61,7 +61,7 @@ _wormctl()
 		verify:-*) words='--rate --jobs --since --resume --quiet --json --state-dir --key --help' ;;
 		export:-*) words='--out --json --state-dir --help' ;;
 		report:-*) words='--html --text --json --state-dir --help' ;;
-		watch-upstream:-*) words='--retention --legal-hold --recursive --settle --since --rescan --once --dry-run --id --output --jobs --files --verbose --config --cluster --credentials --ca --insecure --root --json --help' ;;
+		watch-upstream:-*) words='--retention --legal-hold --recursive --settle --since --rescan --once --dry-run --id --output --jobs --files --verbose --config --cluster --credentials --ca --insecure --json --help' ;;
 		watch-upstream:*) return ;;
 		errno-table:*) words='--help' ;;
 		extend:*) [ "$nth" -gt 0 ] || words='30d 6mo 1y 7y 10y infinite' ;;
