@@ -2,10 +2,11 @@
 capabilities they leave the daemon, the mount helper as mount(8) runs it."""
 import os
 import re
+import time
 
 import pytest
 
-from harness import ALICE, BIN, ROOT, Refused, as_user, errno_of, injected, need_program, open_errno, run, wait_for, write_file
+from harness import ALICE, BIN, ROOT, Refused, as_user, daemon_environment, errno_of, injected, need_program, open_errno, run, wait_for, write_file
 
 PROGRAMS = ('mockarchive', 'mockqumulo', 'wormctl', 'wormfs')
 UNITS = ('wormfs@.service', 'wormfs-verify@.service', 'wormfs-verify@.timer', 'wormfs-watch@.service')
@@ -124,3 +125,74 @@ def test_a_daemon_that_may_not_keep_its_capabilities_says_which_one_it_lacks(mou
     with pytest.raises(Refused) as e:
         share.start()
     assert e.value.code == 2 and e.value.text.count('\n') == 1 and 'CAP_SETPCAP' in e.value.text
+
+
+# ---- the helper, as mount(8) runs it ------------------------------------------------------------
+
+# In a mount and process namespace of its own: /sbin has nothing but what was installed, and no daemon outlives it.
+IN_NAMESPACE = '''set -eu
+mount --bind "$TOP/sbin" "$(realpath /sbin)"
+cd "$TOP"
+trap 'umount -l share other 2>/dev/null || :' EXIT
+'''
+
+
+@pytest.fixture
+def with_helper(tmp_path, bases):
+    """Runs shell lines where mount(8) finds the installed helper; in a directory with `share`, `other` and `state`."""
+    need_program('unshare')
+    top = bases.get('ext4') + '/' + tmp_path.name
+    for name in ('share', 'other', 'state'):
+        os.makedirs('%s/%s' % (top, name))
+    make('install', '', 'PREFIX=%s/usr' % top, 'MOUNT_HELPER_DIR=%s/sbin' % top)
+
+    def go(script, check=True):
+        env = dict(daemon_environment(), TOP=top, PATH='/usr/bin:/bin', LC_ALL='C')		# no wormfs there
+        return run('unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', 'sh', '-c', IN_NAMESPACE + script, env=env, check=check)
+    return go
+
+
+def test_mount_t_wormfs_locks_what_is_written_there(with_helper):
+    p = with_helper('''
+mount -t wormfs -o "state=$TOP/state,retention=7y,nofail,x-systemd.automount,noatime" "$TOP/share" "$TOP/share"
+findmnt -n -o FSTYPE share
+echo report >share/a
+! (echo x >>share/a) 2>said
+cat said share/a
+getfattr --only-values -n user.worm.until share/a; echo
+umount share
+! findmnt -n -t fuse.wormfs share
+ls share
+''')
+    fstype, said, text, until, left = p.out.splitlines()
+    assert (fstype, text, left) == ('fuse.wormfs', 'report', 'a') and 'Operation not permitted' in said
+    assert int(until[:4]) >= 7 + time.gmtime().tm_year
+
+
+def test_a_line_of_fstab_mounts_a_share_and_a_remount_makes_it_read_only(with_helper):
+    p = with_helper('''
+echo "$TOP/share $TOP/share fuse.wormfs state=$TOP/state,noauto,nofail,_netdev 0 0" >fstab
+mount -T fstab "$TOP/share"
+findmnt -n -o FSTYPE share
+echo report >share/a
+mount -o remount,ro "$TOP/share"
+! (echo x >share/b) 2>said
+cat said
+umount share
+''')
+    fstype, said = p.out.splitlines()
+    assert fstype == 'fuse.wormfs' and 'Read-only file system' in said
+
+
+def test_the_helper_alone_mounts_elsewhere_and_a_refused_mount_is_32_with_one_line(with_helper):
+    p = with_helper('''
+/sbin/mount.wormfs "$TOP/share" "$TOP/other" -o "state=$TOP/state"
+echo report >other/a
+cat share/a
+umount other
+for options in state=$TOP/state,retention=never state=$TOP/state,nonsense; do
+	mount -t wormfs -o "$options" "$TOP/share" "$TOP/share" 2>said || echo $? $(wc -l <said)
+done
+mount -t wormfs "$TOP/none" "$TOP/share" 2>said || echo $? $(wc -l <said)
+''')
+    assert p.out.splitlines() == ['report', '32 1', '32 1', '32 1']
