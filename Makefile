@@ -173,11 +173,13 @@ check: setup-test
 	@set -e; for t in $(UNIT_BIN); do $$t; done
 	WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration
 
-## check-transports: the tests that a transport can change, in every combination and with the distribution's libfuse
+## check-transports: the tests that a transport can change, in every combination, mounted elsewhere, and with the distribution's libfuse
 check-transports: setup-test
 	@$(MAKE) --no-print-directory $(jobs) programs tests-bin
 	@set -e; for t in $(TRANSPORTS); do echo "== $$t"; \
 		WORMFS=$(BUILD)/wormfs WORMFS_TEST_OPTIONS=$$t $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS)); done
+	@echo "== mounted on a directory of its own"
+	@WORMFS=$(BUILD)/wormfs WORMFS_TEST_APART=1 $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS))
 	@echo "== the distribution's libfuse (left out: O_TMPFILE, which libfuse before 3.17 does not have)"
 	@$(MAKE) --no-print-directory $(jobs) BUILD=$(BUILD)-distribution LIBFUSE=system programs tests-bin
 	@set -e; for t in '' splice=no; do echo "== $$t"; \
