@@ -154,7 +154,7 @@ TRANSPORTS := io_uring=no io_uring=no,splice=no passthrough=no io_uring=no,passt
 TRANSPORT_TESTS := test_lock.py test_lock_names.py test_lock_side_doors.py test_mapping.py test_race.py test_staging.py test_tmpfile.py \
 	test_posix_owners.py test_posix_names.py test_posix_attributes.py test_posix_data.py test_posix_directories.py test_posix_mount.py \
 	test_posix_sync.py test_posix_locks.py test_append.py test_model.py test_trips.py test_crash.py test_commit.py test_start.py \
-	test_control.py test_tamper.py test_names.py test_inodes.py test_attacks_kernel.py test_attacks_descriptors.py
+	test_control.py test_tamper.py test_names.py test_inodes.py test_attacks_kernel.py test_attacks_descriptors.py test_no_leases.py test_transports.py
 SAN_ENV = ASAN_OPTIONS=detect_leaks=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(CURDIR)/tests/tsan.supp
 # A tenth of these is run (scaled()): a sanitizer makes each round slow.

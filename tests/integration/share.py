@@ -73,10 +73,11 @@ class Share:
     .mnt      the share, with wormfs mounted over it (or the mount point that was asked for)
     .lower    the same directory seen through a bind mount that was there before
     .state    the state directory; .log the path of the daemon's log; .proc the daemon
+    prepare() is called in each daemon's process before it is one.
     """
     live = set()
 
-    def __init__(self, base, options='', apart=APART, state=None, make_state=True, lower_mode=0o755, log=None):
+    def __init__(self, base, options='', apart=APART, state=None, make_state=True, lower_mode=0o755, log=None, prepare=None):
         self.dir = tempfile.mkdtemp(prefix='t', dir=base)
         os.chmod(self.dir, 0o755)
         self.share = os.path.join(self.dir, 'share')
@@ -95,6 +96,7 @@ class Share:
             os.mkdir(self.mnt)
         self.bind()
         self.options = options
+        self.prepare = prepare
         self.proc = None
         self.allowed = []
         self.scanned = 0
@@ -138,6 +140,8 @@ class Share:
                 os.setgroups([])
                 os.setgid(user)
                 os.setuid(user)
+            if self.prepare:
+                self.prepare()
         with open(self.log, 'ab') as log:
             mark = log.tell()
             self.proc = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=log if stdout is None else stdout, stderr=log,

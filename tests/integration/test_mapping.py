@@ -131,7 +131,7 @@ def test_T8_a_mapping_that_stores_nothing_locks_nothing(mount, mapper):
 
 def test_T8_a_mapping_in_a_child_process_keeps_the_file_closing(wormfs, mapper):
     path = wormfs.at('a')
-    mapper.do('open ' + path, 'size %d' % PAGE, 'map shared %d' % PAGE, 'write report', 'fork', 'close', 'unmap')
+    mapper.do('open ' + path, 'size %d' % PAGE, 'map shared %d' % PAGE, 'write report', 'close', 'fork', 'unmap')
     never_locked_while(wormfs, path, 0.5)
     assert wormfs.shows(path) == 'closing'
     mapper.do('reap')

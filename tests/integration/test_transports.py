@@ -1,13 +1,15 @@
 """What the machine offers is used, and said: FUSE over io_uring, kernel passthrough. Each can be switched off by itself."""
+import contextlib
 import os
 import re
 
 import pytest
 
-from harness import LOCKED, OPTIONS, WORMCTL, read_file, run
+from harness import LOCKED, MNT_DETACH, MS_RDONLY, MS_REMOUNT, OPTIONS, WORMCTL, mount_call, read_file, run, umount_call
 
 SWITCH = '/sys/module/fuse/parameters/enable_uring'
 MIB = 1 << 20
+MS_BIND = 4096
 
 
 def libfuse(share):
@@ -52,15 +54,46 @@ def test_requests_come_over_io_uring_where_the_machine_has_it(mount):
     says(s, 'io_uring on')
 
 
-def test_root_turns_io_uring_of_the_kernel_on(mount):
-    s = mount(start=False)
-    if not os.path.exists(SWITCH):
-        pytest.skip('this kernel has no FUSE over io_uring')
-    with open(SWITCH, 'w') as f:
-        f.write('N')
-    s.start()
+@contextlib.contextmanager
+def switch_that_says(value, directory, writable=True):
+    """A file in the place of the kernel's switch, in this process's mount namespace only. The real one is the machine's: a daemon of
+    another test that had just been promised a ring would lose it."""
+    if os.environ.get('WORMFS_TEST_NAMESPACE') == 'no':
+        pytest.skip('WORMFS_TEST_NAMESPACE=no: the whole machine would see this switch')
+    fake = os.path.join(directory, 'enable_uring')
+    with open(fake, 'w') as f:
+        f.write(value + '\n')
+    mount_call(fake, SWITCH, None, MS_BIND)
+    try:
+        if not writable:
+            mount_call(None, SWITCH, None, MS_BIND | MS_REMOUNT | MS_RDONLY)
+        yield fake
+    finally:
+        umount_call(SWITCH, MNT_DETACH)
+
+
+def test_root_turns_io_uring_of_the_kernel_on(mount, tmp_path):
+    s = mount()             # the kernel's own is on from here
     need(s, 'io_uring', (3, 18), (6, 14))
-    assert read_file(SWITCH) == b'Y\n' and s.transport()['io_uring']
+    assert read_file(SWITCH) == b'Y\n'
+    with switch_that_says('N', str(tmp_path)) as switch:
+        s.remount('io_uring=no')
+        assert read_file(switch) == b'N\n'      # not wanted, not touched
+        s.remount('')
+        assert read_file(switch) == b'Y\n' and s.transport()['io_uring'] and rings_of(s)[0] > 0
+
+
+def test_who_may_not_turn_it_on_is_told_how_and_mounts_without(mount, tmp_path):
+    s = mount()
+    need(s, 'io_uring', (3, 18), (6, 14))
+    with switch_that_says('N', str(tmp_path), writable=False):
+        s.remount()
+    t = s.transport()
+    assert t['io_uring'] is False and rings_of(s) == (0, 0)
+    assert 'echo Y > ' + SWITCH in t['io_uring_why']
+    says(s, 'echo Y > ' + SWITCH)
+    s.lock('a')
+    assert read_file(s.at('a')) == b'report\n'
 
 
 def test_data_of_new_and_of_locked_files_does_not_pass_the_daemon_with_passthrough(mount):
