@@ -53,6 +53,7 @@ CONTENDERS = [
            locks=True, uring=True),
     wormfs("wormfs-dev", "through /dev/fuse", ["io_uring=no"], locks=True),
     wormfs("wormfs-nopt", "no kernel passthrough", ["passthrough=no"], locks=True, uring=True),
+    wormfs("wormfs-splice", "through /dev/fuse, data by splice", ["io_uring=no", "passthrough=no"], locks=True),
     wormfs("wormfs-plain", "locks nothing", ["commit=never"], uring=True),
     wormfs("wormfs-events", "tells every event to a file", ["events=json:{state}/events.jsonl"], locks=True, uring=True),
     # bindfs and passthrough_hp add default_permissions (and, as root, bindfs allow_other) themselves.
