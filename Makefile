@@ -211,8 +211,8 @@ suites:
 suites-short:
 	@$(SETUP) suites
 	@$(MAKE) --no-print-directory $(jobs) programs
-	ROUNDS=3 POINTS=1 $(SUITES) never kill9 powerloss-ext4 snapshots crashpoint users nfs uml-nfsd
-	ROUNDS=3 POINTS=1 $(SUITES) lock kill9 powerloss-ext4 powerloss-xfs crashpoint errinject
+	ROUNDS=3 POINTS=1 $(SUITES) never kill9 powerloss-ext4 snapshots crashpoint errinject users nfs uml-nfsd
+	ROUNDS=3 POINTS=1 $(SUITES) lock kill9 powerloss-ext4 powerloss-xfs snapshots crashpoint errinject
 
 ## soak: the long versions: 1,000,000 files, and the whole suite in every transport
 soak: setup-test
