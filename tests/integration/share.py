@@ -15,7 +15,7 @@ import time
 import pytest
 
 from calls import MNT_DETACH, errno_of, libc, mount_call, opened, umount_call
-from programs import run, wait_for
+from programs import is_traced, run, wait_for
 from settings import APART, DEADLINE_S, OPTIONS, WORMCTL, WORMFS
 
 PR_SET_PDEATHSIG = 1
@@ -482,9 +482,8 @@ def killed_at(share, call, nth, deed):
             if gone:
                 pytest.skip('strace cannot attach: %s' % tracer.stderr.read().decode())
             try:
-                tasks = os.listdir('/proc/%d/task' % pid)
-                return all('TracerPid:\t0' not in open('/proc/%d/task/%s/status' % (pid, t)).read() for t in tasks)
-            except FileNotFoundError:
+                return is_traced(pid)
+            except (FileNotFoundError, ProcessLookupError):
                 return dead()
         wait_for('strace to attach', traced)
         result = errno_of(deed)
