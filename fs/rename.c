@@ -14,7 +14,10 @@
 #include "fs/refusal.h"
 #include "fs/rule.h"
 #include "fs/tier.h"
+#include "fs/trail.h"
 #include "lockstore/staging.h"
+
+#define RENAMED "renamed from a staging name"
 
 struct rename {
 	struct inode *from_dir, *to_dir, *from, *to;	/* to: NULL when nothing is there */
@@ -86,13 +89,14 @@ static void moved(struct wormfs *fs, const struct rename *rn, bool back)
 }
 
 /* Leaving a staging name for another one is what locks a file that was written under it: by the rule of the new
- * place, which it is asked for as if it were there. Without rules: no look at the file. */
+ * place, which it is asked for as if it were there. Without rules: no look at the file. Whose close has returned is no
+ * writer any more, though its release may still be on the way. */
 static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
 {
 	const struct policy_rule *rule;
 	bool was_staging;
 
-	if (rn->flags & RENAME_EXCHANGE || !S_ISREG(rn->from->type) || rn->from->nwriters > 0)
+	if (rn->flags & RENAME_EXCHANGE || !S_ISREG(rn->from->type) || !lock_writers_leave_locked(rn->from))
 		return false;
 	if (!fs->has_rules)
 		return fs->opt.commit == COMMIT_CLOSE && staging_matches(fs->staging, rn->name) && !staging_matches(fs->staging, rn->new_name);
@@ -118,7 +122,7 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 {
 	struct data_stamp from_before, to_before;
 	struct adjustment adjustment = { 0 };
-	bool sealed = false, named = false;
+	bool sealed = false, leaving = false, named = false;
 	struct stat st, last = { 0 };
 	int64_t btime_ns;
 	int r;
@@ -140,8 +144,10 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 		 * unlocked under the real one. Its path and pins are those of the new place. */
 		moved(fs, rn, false);
 		named = true;
-		r = lock_seal_locked(fs, rn->from, &sealed);
-		if (r < 0 && !(r == -EBUSY && rn->from->mapped)) {	/* else it is locked when the mapping goes */
+		leaving = rn->from->nwriters > 0;
+		r = leaving ? lock_seal_leaving_locked(fs, rn->from) : lock_seal_locked(fs, rn->from, &sealed);
+		leaving = leaving && r == 0;
+		if (r < 0 && !(r == -EBUSY && (rn->from->mapped || rn->from->nwriters > 0))) {	/* else it is locked when that goes */
 			moved(fs, rn, true);
 			return r;
 		}
@@ -159,7 +165,7 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 	if (r < 0) {
 		if (named)
 			moved(fs, rn, true);
-		if (sealed)
+		if (sealed || leaving)
 			lock_unseal_locked(fs, rn->from);
 		return lock_adjust_end_locked(fs, rn->from, &adjustment, r, NULL);
 	}
@@ -167,8 +173,10 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 		quota_limit_gone_locked(fs, rn->to, &last);
 	tell_of_rename(fs, rn, 0);	/* before what follows from it */
 	(void)lock_adjust_end_locked(fs, rn->from, &adjustment, 0, "renamed");	/* it is, and the log has what could not be noted */
+	if (leaving)
+		trail_commit_locked(fs, rn->from, NULL, RENAMED, 0);
 	if (sealed)
-		lock_publish_locked(fs, rn->from, "renamed from a staging name");
+		lock_publish_locked(fs, rn->from, RENAMED);
 	else if (!named)
 		moved(fs, rn, false);
 	if (rn->flags & RENAME_EXCHANGE)

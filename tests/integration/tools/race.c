@@ -1,8 +1,9 @@
-/* race DIR ROUNDS after|hammer: one thread creates, writes and closes a file, another tries to change it.
+/* race DIR ROUNDS after|hammer|rename: one thread creates, writes and closes a file, another tries to change it.
  * What begins after close(2) has returned 0 must not succeed.
  *
  *   after    the other thread starts its attempt the moment close has returned; the closing thread makes
  *            one of its own straight away, too
+ *   rename   likewise, of the rename from a staging name that follows the close at once
  *   hammer   the other thread opens for writing over and over, before, during and after the close
  *
  * Prints one JSON object: rounds, attempts (begun after the close), violations, the first of them, and how
@@ -21,7 +22,7 @@
 
 static const char *dir;
 static long rounds;
-static bool hammer;
+static bool hammer, renames;
 
 static atomic_long created;	/* number of the round whose file is there */
 static atomic_long closed;	/* likewise, whose close has returned */
@@ -131,7 +132,7 @@ static void *other(void *arg)
 
 int main(int argc, char **argv)
 {
-	char path[4096], data[] = "report";
+	char path[4096], staging[4104], data[] = "report";
 	pthread_t thread;
 	bool comma = false;
 
@@ -140,6 +141,7 @@ int main(int argc, char **argv)
 	dir = argv[1];
 	rounds = atol(argv[2]);
 	hammer = strcmp(argv[3], "hammer") == 0;
+	renames = strcmp(argv[3], "rename") == 0;
 	if (pthread_create(&thread, NULL, other, NULL))
 		return 2;
 	for (long round = 1; round <= rounds; round++) {
@@ -151,11 +153,12 @@ int main(int argc, char **argv)
 				goto fail;
 		}
 		name_of(round, path, sizeof(path));
-		fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
+		snprintf(staging, sizeof(staging), "%s%s", path, renames ? ".part" : "");
+		fd = open(staging, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644);
 		if (fd < 0 || write(fd, data, 6) != 6)
 			goto fail;
 		atomic_store(&created, round);
-		if (close(fd) < 0)
+		if (close(fd) < 0 || (renames && rename(staging, path) < 0))
 			goto fail;
 		atomic_store(&closed, round);
 		if (!hammer) {
