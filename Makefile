@@ -177,14 +177,13 @@ check: setup-test
 check-transports: setup-test
 	@$(MAKE) --no-print-directory $(jobs) programs tests-bin
 	@set -e; for t in $(TRANSPORTS); do echo "== $$t"; \
-		WORMFS=$(BUILD)/wormfs WORMFS_TEST_OPTIONS=$$t $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS)); done
+		WORMFS_TEST_KILLS=100 WORMFS=$(BUILD)/wormfs WORMFS_TEST_OPTIONS=$$t $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS)); done
 	@echo "== mounted on a directory of its own"
-	@WORMFS=$(BUILD)/wormfs WORMFS_TEST_APART=1 $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS))
+	@WORMFS_TEST_KILLS=20 WORMFS=$(BUILD)/wormfs WORMFS_TEST_APART=1 $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS))
 	@echo "== the distribution's libfuse (left out: O_TMPFILE, which libfuse before 3.17 does not have)"
 	@$(MAKE) --no-print-directory $(jobs) BUILD=$(BUILD)-distribution LIBFUSE=system programs tests-bin
-	@set -e; for t in '' splice=no; do echo "== $$t"; \
-		WORMFS=$(BUILD)-distribution/wormfs WORMCTL=$(BUILD)-distribution/wormctl WORMFS_TEST_OPTIONS=$$t $(PYTEST) \
-		-k 'not T24 and not nameless' $(addprefix tests/integration/,$(filter-out test_tmpfile.py,$(TRANSPORT_TESTS))); done
+	@WORMFS_TEST_KILLS=100 WORMFS=$(BUILD)-distribution/wormfs WORMCTL=$(BUILD)-distribution/wormctl $(PYTEST) \
+		-k 'not T24 and not nameless' $(addprefix tests/integration/,$(filter-out test_tmpfile.py,$(TRANSPORT_TESTS)))
 
 ## check-asan, check-tsan: unit and integration tests under the address and undefined, or thread sanitizer
 ASAN := BUILD=build-asan CFLAGS='-O1 -g -fsanitize=address,undefined -fno-omit-frame-pointer'

@@ -75,7 +75,7 @@ def test_T32_the_same_where_the_lower_filesystem_has_no_xattrs(mount):
     for n in range(max(1, scaled(KILLS) // 10)):
         with open(acks, 'w'):
             pass
-        acked = round_of_writers(share, acks, 'r%d' % n, lambda: time.sleep(0.05))
+        acked = round_of_writers(share, acks, 'r%d' % n, lambda: wait_for('a file', lambda: os.path.getsize(acks)) and time.sleep(0.02))
         share.start()
         assert verify(share, acks) == acked > 0
 
