@@ -39,13 +39,20 @@ _Static_assert(sizeof(of_state) == GUARD_STATES, "each state of a lock has a num
 
 /* Between parts of one request, which one thread serves. */
 static _Thread_local struct {
-	bool has_size, has_until;
+	bool has_size, has_until, has_next_until;
 	uint64_t size;
-	int64_t until_s;
+	int64_t until_s, next_until_s;
 	uint8_t state;		/* EVENT_STATE_UNKNOWN: not seen */
 	unsigned request;	/* actor_request() of the refusal that was told last */
 	enum guard_op op;
 } before;
+
+/* It was of one event, also when nobody wants that. */
+static void forget_before(void)
+{
+	before.has_size = before.has_until = before.has_next_until = false;
+	before.state = EVENT_STATE_UNKNOWN;
+}
 
 void events_saw_always(uint64_t size)
 {
@@ -57,6 +64,12 @@ void events_saw_until_always(int64_t until_s)
 {
 	before.has_until = true;
 	before.until_s = until_s;
+}
+
+void events_sets_until_always(int64_t until_s)
+{
+	before.has_next_until = true;
+	before.next_until_s = until_s;
 }
 
 unsigned events_state_always(struct wormfs *fs, struct inode *ino)
@@ -159,8 +172,7 @@ static void put_before(struct event *ev)
 		ev->until_before_s = before.until_s;
 		ev->has |= EVENT_HAS_UNTIL_BEFORE;
 	}
-	before.has_size = before.has_until = false;
-	before.state = EVENT_STATE_UNKNOWN;
+	forget_before();
 }
 
 static void put_stat(struct event *ev, const struct stat *st, bool gone)
@@ -212,8 +224,7 @@ void events_note_always(struct wormfs *fs, const struct event_note *note)
 	struct stat now;
 
 	if (!wants(fs, note->type) || was_told(note->result)) {
-		before.has_size = before.has_until = false;
-		before.state = EVENT_STATE_UNKNOWN;
+		forget_before();
 		return;
 	}
 	if (note->ino)
@@ -349,7 +360,7 @@ static void put_record(struct wormfs *fs, struct event *ev, struct inode *ino, i
 	if (!rec)
 		return;
 	ev->serial = rec->serial;
-	ev->until_s = rec->until_s;
+	ev->until_s = result == 0 && before.has_next_until ? before.next_until_s : rec->until_s;
 	ev->has |= EVENT_HAS_SERIAL | EVENT_HAS_UNTIL;
 	if (result == 0)
 		put_states(fs, ev, ino);
@@ -379,8 +390,12 @@ void events_trail_always(struct wormfs *fs, struct inode *ino, enum audit_event 
 	char text[EVENT_DETAIL_MAX];
 
 	/* The request that did these is told by its handler. */
-	if (!wants(fs, ev.type) || (result == 0 && (event == AUDIT_CREATE || event == AUDIT_ADJUST)))
+	if (result == 0 && (event == AUDIT_CREATE || event == AUDIT_ADJUST))
 		return;
+	if (!wants(fs, ev.type)) {
+		forget_before();
+		return;
+	}
 	/* One type for several events of the log: which says the detail. */
 	if (ev.type == EVENT_AUDIT || ev.type == EVENT_CLOCK || ev.type == EVENT_LEDGER) {
 		snprintf(text, sizeof(text), "%s: %s", audit_event_name(event), detail);
@@ -400,8 +415,7 @@ void events_refused_always(struct wormfs *fs, struct inode *ino, enum guard_op o
 		return;
 	before.request = request;
 	before.op = op;
-	before.has_size = before.has_until = false;
-	before.state = EVENT_STATE_UNKNOWN;
+	forget_before();
 	if (!wants(fs, ev.type))
 		return;
 	for (int state = 0; state < GUARD_STATES; state++) {

@@ -64,6 +64,7 @@ void events_trail_always(struct wormfs *fs, struct inode *ino, enum audit_event 
 void events_refused_always(struct wormfs *fs, struct inode *ino, enum guard_op op, const char *why, int result);
 void events_saw_always(uint64_t size);
 void events_saw_until_always(int64_t until_s);
+void events_sets_until_always(int64_t until_s);
 unsigned events_state_always(struct wormfs *fs, struct inode *ino);
 void events_saw_state_always(unsigned state);
 
@@ -110,6 +111,13 @@ static inline void events_saw_until(struct wormfs *fs, int64_t until_s)
 {
 	if (events_on(fs))
 		events_saw_until_always(until_s);
+}
+
+/* Of an event that is told before it is done: what it makes of the end. */
+static inline void events_sets_until(struct wormfs *fs, int64_t until_s)
+{
+	if (events_on(fs))
+		events_sets_until_always(until_s);
 }
 
 /* Of its lock, for events_saw_state(); nothing without events. */

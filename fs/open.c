@@ -44,8 +44,9 @@ static void preload_locked(struct wormfs *fs, struct inode *ino, struct handle *
 	(void)fuse_lowlevel_notify_store(fs->se, ino->nodeid, 0, &vec, FUSE_BUF_NO_SPLICE);	/* else it is read */
 }
 
+/* ret_size_before: of a file that is truncated, for events; left alone where it is not known. */
 static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
-				struct handle **ret_handle)
+				struct handle **ret_handle, int64_t *ret_size_before)
 {
 	bool truncate = fi->flags & O_TRUNC, write = truncate || (fi->flags & O_ACCMODE) != O_RDONLY;
 	struct quota_growth growth = { .counted = false };
@@ -62,10 +63,13 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 	r = write ? append_check_open_locked(ino) : 0;
 	if (r == 0 && write && fs->limits)
 		r = quota_limit_check_open_locked(fs, ino);
-	if (r == 0 && truncate && fs->limits) {
-		r = inode_stat_now(fs, ino, &st);
-		if (r == 0)
-			r = quota_limit_grow_locked(fs, ino, &st, 0, &growth);
+	if (r == 0 && truncate && (fs->limits || events_on(fs))) {
+		int known = inode_stat_now(fs, ino, &st);
+
+		if (known == 0)
+			*ret_size_before = st.st_size;
+		if (fs->limits)
+			r = known < 0 ? known : quota_limit_grow_locked(fs, ino, &st, 0, &growth);
 	}
 	if (r < 0)
 		return r;
@@ -100,28 +104,32 @@ static int open_existing_locked(struct wormfs *fs, fuse_req_t req, struct inode 
 }
 
 /* An open that succeeded, or did not; ino may be NULL. */
-static void tell_of_open(struct wormfs *fs, struct inode *ino, int flags, int r)
+static void tell_of_open(struct wormfs *fs, struct inode *ino, int flags, int64_t size_before, int r)
 {
 	static const enum event_type types[] = { [O_RDONLY] = EVENT_OPEN_READ, [O_WRONLY] = EVENT_OPEN_WRITE, [O_RDWR] = EVENT_OPEN_READ_WRITE };
 
-	if (r == 0 && flags & O_TRUNC)
+	if (r == 0 && flags & O_TRUNC) {
+		if (size_before >= 0)
+			events_saw_size(fs, size_before);
 		events_note(fs, .type = EVENT_TRUNCATE, .ino = ino, .has_open_flags = true, .open_flags = flags);
+	}
 	events_note(fs, .type = types[(flags & O_ACCMODE) % 3], .result = r, .ino = ino, .has_open_flags = true, .open_flags = flags);
 }
 
 int handle_open_existing(struct wormfs *fs, fuse_req_t req, struct inode *ino, struct fuse_file_info *fi,
 			 struct handle **ret_handle)
 {
+	int64_t size_before = -1;
 	unsigned waited_ms = 0;
 	int r;
 
 	do {
 		pthread_mutex_lock(&ino->lock);
-		r = open_existing_locked(fs, req, ino, fi, ret_handle);
+		r = open_existing_locked(fs, req, ino, fi, ret_handle, &size_before);
 		pthread_mutex_unlock(&ino->lock);
 	} while (r == -EBUSY && lock_wait_for_release(ino, &waited_ms));
 	if (events_on(fs) || is_shortage(r))
-		tell_of_open(fs, ino, fi->flags, r);
+		tell_of_open(fs, ino, fi->flags, size_before, r);
 	return r;
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "fs/descriptor.h"
+#include "fs/events.h"
 #include "fs/hold.h"
 #include "fs/lock.h"
 #include "fs/lock_private.h"
@@ -213,6 +214,8 @@ int privilege_shorten(struct wormfs *fs, struct inode *ino, int64_t until_s, con
 	rec = *ino->rec;
 	retention_format_until(rec.until_s, was);
 	retention_format_until(until_s, until);
+	events_saw_until(fs, rec.until_s);
+	events_sets_until(fs, until_s);
 	r = trail_before_locked(fs, ino, AUDIT_SHORTEN, "%s: until %s, was %s; reason: %s", who, until, was, reason);
 	if (r < 0)
 		goto out;

@@ -176,6 +176,13 @@ def test_wormctl_listens_as_the_listener_of_beegfs_does(mount, socket_path, vers
         assert lines[0]['Event']['EntryId'] == lines[1]['Event']['EntryId']
     else:
         assert [l['Msn'] for l in lines] == list(range(lines[0]['Msn'], lines[0]['Msn'] + 4))
+        for line in lines:
+            assert list(line) == ['VersionMajor', 'VersionMinor', 'PacketSize', 'Msn', 'Links', 'UserId', 'Timestamp', 'Flags', 'Event']
+            assert (line['UserId'], line['Flags'], line['Links']) == (os.getuid(), 0, 2)	# a directory, and its "."
+            assert abs(line['Timestamp'] / 1e9 - time.time()) < 600
+            # The header of a packet, number and length of the event; what is fixed in it; five strings.
+            names = ('EntryId', 'ParentEntryId', 'Path', 'TargetPath', 'TargetParentId')
+            assert line['PacketSize'] == 18 + 30 + sum(5 + len(line['Event'][name]) for name in names)
     assert not os.path.exists(socket_path)
 
 
