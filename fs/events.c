@@ -45,6 +45,8 @@ static _Thread_local struct {
 	uint8_t state;		/* EVENT_STATE_UNKNOWN: not seen */
 	unsigned request;	/* actor_request() of the refusal that was told last */
 	enum guard_op op;
+	unsigned asked_request;
+	enum event_type asked;
 } before;
 
 /* It was of one event, also when nobody wants that. */
@@ -70,6 +72,12 @@ void events_sets_until_always(int64_t until_s)
 {
 	before.has_next_until = true;
 	before.next_until_s = until_s;
+}
+
+void events_asked_always(enum event_type type)
+{
+	before.asked_request = actor_request();
+	before.asked = type;
 }
 
 unsigned events_state_always(struct wormfs *fs, struct inode *ino)
@@ -415,6 +423,8 @@ void events_refused_always(struct wormfs *fs, struct inode *ino, enum guard_op o
 		return;
 	before.request = request;
 	before.op = op;
+	if (op == GUARD_SETXATTR && request != 0 && before.asked_request == request)
+		ev.type = before.asked;
 	forget_before();
 	if (!wants(fs, ev.type))
 		return;

@@ -65,6 +65,7 @@ void events_refused_always(struct wormfs *fs, struct inode *ino, enum guard_op o
 void events_saw_always(uint64_t size);
 void events_saw_until_always(int64_t until_s);
 void events_sets_until_always(int64_t until_s);
+void events_asked_always(enum event_type type);
 unsigned events_state_always(struct wormfs *fs, struct inode *ino);
 void events_saw_state_always(unsigned state);
 
@@ -118,6 +119,13 @@ static inline void events_sets_until(struct wormfs *fs, int64_t until_s)
 {
 	if (events_on(fs))
 		events_sets_until_always(until_s);
+}
+
+/* What this request changes of an attribute: to the guard it is all the same. */
+static inline void events_asked(struct wormfs *fs, enum event_type type)
+{
+	if (events_on(fs))
+		events_asked_always(type);
 }
 
 /* Of its lock, for events_saw_state(); nothing without events. */

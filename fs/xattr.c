@@ -102,11 +102,13 @@ static int set_worm(struct wormfs *fs, struct inode *ino, pid_t pid, const char 
 /* One place for set and remove: the guard, the change, and the writers' stamps around it. */
 static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, const char *name, const char *value, size_t size, int flags)
 {
+	enum event_type type = strncmp(name, "system.posix_acl", 16) == 0 ? EVENT_ACL_SET : value ? EVENT_XATTR_SET : EVENT_XATTR_REMOVED;
 	char what[XATTR_NAME_MAX + 32];
 	struct adjustment adjustment;
 	struct data_stamp before;
 	int fd, r;
 
+	events_asked(fs, type);
 	lock_wait_to_settle(fs, ino);
 	pthread_mutex_lock(&ino->lock);
 	if (lower_xattr_is_ours(name)) {
@@ -135,8 +137,7 @@ static int change_lower(struct wormfs *fs, fuse_req_t req, struct inode *ino, co
 		r = fd;
 	}
 	pthread_mutex_unlock(&ino->lock);
-	events_note(fs, .type = strncmp(name, "system.posix_acl", 16) == 0 ? EVENT_ACL_SET : value ? EVENT_XATTR_SET : EVENT_XATTR_REMOVED,
-		    .result = r, .ino = ino, .detail = name);
+	events_note(fs, .type = type, .result = r, .ino = ino, .detail = name);
 	return r;
 }
 

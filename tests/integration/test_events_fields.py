@@ -79,6 +79,9 @@ def test_what_locks_refuse_has_the_type_of_what_was_asked(mount):
             return errno_of(deed, fd, *args)
     table = [
         (lambda: errno_of(os.setxattr, share.at('a'), 'user.worm.append', b'1'), 'AppendOnly', '/a', 'retained'),
+        (lambda: errno_of(os.setxattr, share.at('a'), 'system.posix_acl_access', ACL), 'AclSet', '/a', 'retained'),
+        (lambda: errno_of(os.removexattr, share.at('a'), 'user.x'), 'XattrRemoved', '/a', 'retained'),
+        (lambda: errno_of(os.setxattr, share.at('a'), 'user.x', b'x'), 'XattrSet', '/a', 'retained'),
         (lambda: with_log(fallocate, 0, 0, 4096), 'Allocate', '/log', 'appendable'),
         (lambda: with_log(os.pwrite, b'X', 0), 'Write', '/log', 'appendable'),
         (lambda: open_errno(share.at('a'), os.O_RDWR), 'OpenWrite', '/a', 'retained'),
