@@ -191,7 +191,7 @@ static int open_share(struct wormfs *fs)
 		complain("cannot open the share '%s': %s", fs->share, strerror(-r));
 		return r;
 	}
-	fs->root_dev = st.st_dev;
+	fs->root_dev = fs->mount_dev = st.st_dev;
 	fs->shared = fs->opt.shared == 1 || (fs->opt.shared < 0 && strcmp(fs->share, fs->mountpoint) != 0);
 	fs->timeout_s = fs->shared ? SHARED_TIMEOUT_S : EXCLUSIVE_TIMEOUT_S;
 	return 0;

@@ -45,8 +45,8 @@ static void tell(struct wormfs *fs, const struct limit_told *told, bool refused,
 		struct quota_notice notice = { .error = refused ? EDQUOT : 0, .actor = actor_get() };
 
 		actor_comm(notice.comm);
-		notice.quota = (struct event_quota){ .kind = kind_of(section), .warning = c->warning, .id = section->id, .major = major(fs->root_dev),
-						     .minor = minor(fs->root_dev), .count = 1, .used = c->used, .limit = c->limit };
+		notice.quota = (struct event_quota){ .kind = kind_of(section), .warning = c->warning, .id = section->id, .major = major(fs->mount_dev),
+						     .minor = minor(fs->mount_dev), .count = 1, .used = c->used, .limit = c->limit };
 		snprintf(notice.detail, sizeof(notice.detail), "%s: %llu used, limit %llu, [%s]", event_quota_warning_name(c->warning),
 			 (unsigned long long)c->used, (unsigned long long)c->limit, section->key);
 		shortage_tell(fs, &notice, path_of(fs, ino, dir, name));

@@ -30,7 +30,7 @@ int quota_netlink_receive(struct quota_netlink *nl, struct event_quota *ret, uin
 int quota_netlink_parse(uint16_t family, const unsigned char *message, size_t len, struct event_quota *ret, uint32_t *ret_uid);
 
 /* `uid`: who ran into it. The message into ret[QUOTA_NETLINK_BYTES]. -EOPNOTSUPP: the format has no words for it: a full filesystem, the
- * limit of a directory or a rule, an advisory one. A quota of which only EDQUOT is known becomes the user's hard limit of blocks. */
+ * limit of a rule, an advisory one. A directory's is a project's. A quota of which only EDQUOT is known becomes the user's hard limit of blocks. */
 int quota_netlink_format(uint16_t family, uint32_t seq, const struct event_quota *quota, uint32_t uid, unsigned char *ret);
 /* Waits for nothing. Also 0 when nobody listens. -EPERM: needs CAP_NET_ADMIN. */
 int quota_netlink_send(struct quota_netlink *nl, const struct event_quota *quota, uint32_t uid);

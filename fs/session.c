@@ -2,11 +2,13 @@
  * fs->*_why, for the log and the status command. */
 #include "fs/session.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -270,6 +272,17 @@ static pthread_rwlock_t notify_lock = PTHREAD_RWLOCK_INITIALIZER;
 static atomic_bool may_notify;
 static bool has_ended;	/* notify_lock */
 
+/* Nobody serves the mount yet: the kernel is not to ask for what it does not have. */
+static void note_device(struct wormfs *fs)
+{
+	struct statx stx;
+
+	if (statx(AT_FDCWD, fs->mountpoint, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &stx) < 0)
+		log_warning("which device '%s' is cannot be found out, notices of limits name the one below: %s", fs->mountpoint, strerror(errno));
+	else
+		fs->mount_dev = makedev(stx.stx_dev_major, stx.stx_dev_minor);
+}
+
 int session_open(struct wormfs *fs)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
@@ -293,6 +306,7 @@ int session_open(struct wormfs *fs)
 		fs->se = NULL;
 		return -EIO;
 	}
+	note_device(fs);
 	pthread_rwlock_wrlock(&notify_lock);
 	may_notify = true;
 	pthread_rwlock_unlock(&notify_lock);

@@ -105,6 +105,53 @@ def listens(pid):
     return any('socket:[%s]' % row[9] in ours and int(row[3], 16) for row in rows)
 
 
+USER, PROJECT = 0, 2
+FILES_HARD, BYTES_HARD, BYTES_SOFT, FILES_HARD_BELOW, BYTES_HARD_BELOW, BYTES_SOFT_BELOW = 1, 4, 6, 7, 9, 10
+
+
+def warnings_about(sock, device, until):
+    """(type, id, warning, who) of each message of the device, up to `until` (the warning of it)."""
+    got = []
+    while not got or got[-1][2] != until:
+        message, sender = sock.recvfrom(4096)
+        values, at = {}, 20
+        while at + 4 <= len(message):
+            length, attr = (int.from_bytes(message[n:n + 2], 'little') for n in (at, at + 2))
+            values[attr] = int.from_bytes(message[at + 4:at + length], 'little')
+            at += (length + 3) & ~3
+        if (values.get(4), values.get(5)) == (os.major(device), os.minor(device)):		# others may send to the group at the same time
+            assert sender[0] != 0 and len(message) == 76
+            got.append((values[1], values[2], values[3], values[6]))
+    return got
+
+
+def test_limits_of_our_own_are_warnings_about_the_mount_and_not_about_what_is_below(netlink_share, mount, tmp_path):
+    netlink_share().stop()		# or skipped
+    limits = tmp_path / 'limits'
+    limits.write_text('[directory /a]\nhard = 1M\n[directory /b]\nsoft = 64K\nhard = 128K\nfiles_hard = 2\n[user %d]\nhard = 64K\n' % ALICE)
+    share = mount('', start=False, lower_mode=0o777)
+    for name in 'abc':
+        os.mkdir(share.below(name))
+        os.chmod(share.below(name), 0o777)
+    share.start('commit=never,passthrough=no,quota_notify=netlink,events=on,quota=%s' % limits)
+    mounted = os.stat(share.mnt).st_dev
+    assert mounted != os.stat(share.lower).st_dev and os.major(mounted) == 0
+    with listener() as sock:
+        write_file(share.at('b/f'), b'x' * (96 << 10))
+        assert errno_of(write_file, share.at('b/g'), b'x' * (96 << 10)) == 'EDQUOT'
+        assert errno_of(write_file, share.at('b/h'), b'') == 'EDQUOT'		# the third file
+        os.truncate(share.at('b/f'), 0)
+        assert warnings_about(sock, mounted, BYTES_HARD_BELOW) == [		# of the second section
+            (PROJECT, 2, w, 0) for w in (BYTES_SOFT, BYTES_HARD, FILES_HARD, BYTES_SOFT_BELOW, BYTES_HARD_BELOW)]
+        os.unlink(share.at('b/g'))
+        assert warnings_about(sock, mounted, FILES_HARD_BELOW) == [(PROJECT, 2, FILES_HARD_BELOW, 0)]
+        assert as_user(ALICE, errno_of, write_file, share.at('c/f'), b'x' * (96 << 10)) == 'EDQUOT'
+        assert warnings_about(sock, mounted, BYTES_HARD) == [(USER, ALICE, BYTES_HARD, ALICE)]
+    share.must('sync')
+    assert {(e['Quota'], e['DeviceMajor'], e['DeviceMinor']) for e in quota_events(share)} == {
+        (kind, 0, os.minor(mounted)) for kind in ('directory', 'user')}
+
+
 def test_a_full_filesystem_is_no_quota_warning_and_no_failure(netlink_share, bases, mount, tmp_path):
     netlink_share().stop()		# or skipped
     point = bases.make('ext4', 'netlink-full', size='8M', mkfs=('-N', '32', '-m', '0'))
