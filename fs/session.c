@@ -306,7 +306,8 @@ int session_open(struct wormfs *fs)
 		fs->se = NULL;
 		return -EIO;
 	}
-	note_device(fs);
+	if (fs->opt.quota)
+		note_device(fs);
 	pthread_rwlock_wrlock(&notify_lock);
 	may_notify = true;
 	pthread_rwlock_unlock(&notify_lock);
