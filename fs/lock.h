@@ -68,9 +68,6 @@ int lock_commit(struct wormfs *fs, struct inode *ino, const char *reason);
 /* The same in two steps, for the rename of a staging name: seal, rename, then publish or undo before
  * ino->lock is given up. Wants rename_lock, too. *ret_sealed: there is something to publish or undo. */
 int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed);
-/* Where close(2) has returned to every writer, and only releases are on the way: sealed, and closing until they have come. -EBUSY. */
-bool lock_writers_leave_locked(const struct inode *ino);
-int lock_seal_leaving_locked(struct wormfs *fs, struct inode *ino);
 void lock_publish_locked(struct wormfs *fs, struct inode *ino, const char *reason);
 void lock_unseal_locked(struct wormfs *fs, struct inode *ino);
 

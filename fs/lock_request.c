@@ -60,35 +60,6 @@ int lock_seal_locked(struct wormfs *fs, struct inode *ino, bool *ret_sealed)
 	return 0;
 }
 
-bool lock_writers_leave_locked(const struct inode *ino)
-{
-	for (const struct handle *h = ino->handles; h; h = h->next)
-		if (h->writer && !h->closed)
-			return false;
-	return true;
-}
-
-int lock_seal_leaving_locked(struct wormfs *fs, struct inode *ino)
-{
-	const struct policy_rule *rule;
-	struct handle *h = ino->handles;
-	struct stat st;
-	int r;
-
-	while (h && !h->writer)
-		h = h->next;
-	if (!h || h->fd < 0)
-		return -EBUSY;
-	r = fstat(h->fd, &st) < 0 ? -errno : rule_of_locked(fs, ino, &st, &rule);
-	if (r == 0)
-		r = lock_seal_with_locked(fs, ino, rule, h->fd, &st, 0, NULL);
-	if (r < 0)
-		return r;
-	ino->phase = LOCK_CLOSING;
-	atomic_fetch_add(&fs->n_closing, 1);
-	return 0;
-}
-
 void lock_publish_locked(struct wormfs *fs, struct inode *ino, const char *reason)
 {
 	struct stat st = { 0 };
@@ -102,23 +73,6 @@ void lock_publish_locked(struct wormfs *fs, struct inode *ino, const char *reaso
 	trail_commit_locked(fs, ino, NULL, reason, 0);
 	lock_publish_with_locked(fs, ino, &st);
 	rule_forget_locked(ino);
-}
-
-/* A new note that it is being written, in the place of the one that says it is locked. */
-static void note_writers_again_locked(struct wormfs *fs, struct inode *ino)
-{
-	struct file_key key;
-	char *path = NULL;
-	int r;
-
-	r = inode_key(fs, ino, &key);
-	if (r == 0)
-		r = inode_path(fs, ino, &path);
-	if (r == 0 || r == -ENOENT)
-		r = journal_add(fs->journal, &key, path ? path : "", &ino->slot);
-	if (r < 0)
-		lock_log_failure(fs, ino, "note that it is being written (a crash now leaves it to the sweep)", r);
-	free(path);
 }
 
 void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
@@ -138,8 +92,6 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
 	if (r < 0) {
 		/* Locked under its old name: the safe side. */
 		lock_log_failure(fs, ino, "take back the lock of the failed rename of", r);
-		if (ino->phase == LOCK_CLOSING)
-			return;		/* its release says that it is locked */
 		lock_publish_locked(fs, ino, "a rename that failed, and could not be taken back");
 		return;
 	}
@@ -148,13 +100,8 @@ void lock_unseal_locked(struct wormfs *fs, struct inode *ino)
 	ino->slot = JOURNAL_NO_SLOT;
 	free(ino->rec);
 	ino->rec = NULL;
-	if (ino->phase == LOCK_CLOSING)
-		atomic_fetch_sub(&fs->n_closing, 1);
 	ino->phase = LOCK_NONE;
-	if (ino->nwriters == 0)
-		rule_forget_locked(ino);
-	else
-		note_writers_again_locked(fs, ino);
+	rule_forget_locked(ino);
 }
 
 bool lock_wait_for_release(struct inode *ino, unsigned *waited_ms)

@@ -14,10 +14,7 @@
 #include "fs/refusal.h"
 #include "fs/rule.h"
 #include "fs/tier.h"
-#include "fs/trail.h"
 #include "lockstore/staging.h"
-
-#define RENAMED "renamed from a staging name"
 
 struct rename {
 	struct inode *from_dir, *to_dir, *from, *to;	/* to: NULL when nothing is there */
@@ -89,14 +86,13 @@ static void moved(struct wormfs *fs, const struct rename *rn, bool back)
 }
 
 /* Leaving a staging name for another one is what locks a file that was written under it: by the rule of the new
- * place, which it is asked for as if it were there. Without rules: no look at the file. Whose close has returned is no
- * writer any more, though its release may still be on the way. */
-static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
+ * place, which it is asked for as if it were there. Without rules: no look at the file. */
+static bool leaves_staging_locked(struct wormfs *fs, const struct rename *rn)
 {
 	const struct policy_rule *rule;
 	bool was_staging;
 
-	if (rn->flags & RENAME_EXCHANGE || !S_ISREG(rn->from->type) || !lock_writers_leave_locked(rn->from))
+	if (rn->flags & RENAME_EXCHANGE || !S_ISREG(rn->from->type))
 		return false;
 	if (!fs->has_rules)
 		return fs->opt.commit == COMMIT_CLOSE && staging_matches(fs->staging, rn->name) && !staging_matches(fs->staging, rn->new_name);
@@ -112,6 +108,28 @@ static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
 	return was_staging;
 }
 
+/* With a writer the lock comes with its close. */
+static bool locks_by_rename(struct wormfs *fs, const struct rename *rn)
+{
+	return rn->from->nwriters == 0 && leaves_staging_locked(fs, rn);
+}
+
+/* Whose close has returned is no writer any more, but its release may still be on the way: left to that, the lock would come after the
+ * rename has returned, and a kill or somebody quick before it. */
+static void wait_for_release(struct wormfs *fs, struct rename *rn)
+{
+	unsigned waited_ms = 0;
+	bool waits;
+
+	do {
+		pthread_rwlock_rdlock(&fs->rename_lock);
+		pthread_mutex_lock(&rn->from->lock);
+		waits = rn->from->nwriters > 0 && leaves_staging_locked(fs, rn);
+		pthread_mutex_unlock(&rn->from->lock);
+		pthread_rwlock_unlock(&fs->rename_lock);
+	} while (waits && lock_wait_for_release(rn->from, &waited_ms));
+}
+
 static void tell_of_rename(struct wormfs *fs, const struct rename *rn, int r)
 {
 	events_note(fs, .type = EVENT_RENAME, .result = r, .flags = rn->flags & RENAME_EXCHANGE ? EVENT_EXCHANGE : 0, .ino = rn->from,
@@ -122,7 +140,7 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 {
 	struct data_stamp from_before, to_before;
 	struct adjustment adjustment = { 0 };
-	bool sealed = false, leaving = false, named = false;
+	bool sealed = false, named = false;
 	struct stat st, last = { 0 };
 	int64_t btime_ns;
 	int r;
@@ -144,10 +162,8 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 		 * unlocked under the real one. Its path and pins are those of the new place. */
 		moved(fs, rn, false);
 		named = true;
-		leaving = rn->from->nwriters > 0;
-		r = leaving ? lock_seal_leaving_locked(fs, rn->from) : lock_seal_locked(fs, rn->from, &sealed);
-		leaving = leaving && r == 0;
-		if (r < 0 && !(r == -EBUSY && (rn->from->mapped || rn->from->nwriters > 0))) {	/* else it is locked when that goes */
+		r = lock_seal_locked(fs, rn->from, &sealed);
+		if (r < 0 && !(r == -EBUSY && rn->from->mapped)) {	/* else it is locked when the mapping goes */
 			moved(fs, rn, true);
 			return r;
 		}
@@ -165,7 +181,7 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 	if (r < 0) {
 		if (named)
 			moved(fs, rn, true);
-		if (sealed || leaving)
+		if (sealed)
 			lock_unseal_locked(fs, rn->from);
 		return lock_adjust_end_locked(fs, rn->from, &adjustment, r, NULL);
 	}
@@ -173,10 +189,8 @@ static int rename_locked(struct wormfs *fs, struct rename *rn)
 		quota_limit_gone_locked(fs, rn->to, &last);
 	tell_of_rename(fs, rn, 0);	/* before what follows from it */
 	(void)lock_adjust_end_locked(fs, rn->from, &adjustment, 0, "renamed");	/* it is, and the log has what could not be noted */
-	if (leaving)
-		trail_commit_locked(fs, rn->from, NULL, RENAMED, 0);
 	if (sealed)
-		lock_publish_locked(fs, rn->from, RENAMED);
+		lock_publish_locked(fs, rn->from, "renamed from a staging name");
 	else if (!named)
 		moved(fs, rn, false);
 	if (rn->flags & RENAME_EXCHANGE)
@@ -221,6 +235,7 @@ static int rename_both(struct wormfs *fs, struct rename *rn)
 		r = keep_handle(fs, rn->from);
 	if (r < 0)
 		return r;
+	wait_for_release(fs, rn);
 	r = rename_to_free_name(fs, rn);
 	if (r == 0 && fs->tier)
 		fs->tier->renamed(fs, rn->from_dir, rn->name, rn->to_dir, rn->new_name, false);
