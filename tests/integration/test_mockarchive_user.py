@@ -32,10 +32,9 @@ def as_someone(tmp_path):
     for name in ('dev', 'home'):
         (tmp_path / name).mkdir()
     os.chown(tmp_path / 'home', USER, USER)
-    top = tmp_path
-    while top != top.parent and not os.stat(top).st_mode & 1:		# pytest's directories are root's alone
-        os.chmod(top, os.stat(top).st_mode | 0o111)
-        top = top.parent
+    for top in (tmp_path, *tmp_path.parents):		# pytest's directories are root's alone, and another run of it makes them so again
+        if not os.stat(top).st_mode & 1:
+            os.chmod(top, os.stat(top).st_mode | 0o111)
     os.symlink(MOCKARCHIVE, tmp_path / 'mockarchive')
 
     def go(lines):
