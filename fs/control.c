@@ -375,12 +375,18 @@ static json_t *answer_request(struct client *client, struct control_request *req
 	int r;
 
 	if (!client_may(client, request->verb)) {
-		log_warning("control: uid %u may not ask for '%s', refused", client->peer.uid, control_verb_name(request->verb));
+		log_warning("control: uid %u (pid %d) may not ask for '%s', refused", client->peer.uid, (int)client->peer.pid,
+			    control_verb_name(request->verb));
 		trail_note(client->fs, AUDIT_DENY_REQUEST, -EPERM, "%s: not for this user", control_verb_name(request->verb));
 		return control_error(-EPERM, "only root and the daemon's user may ask that");
 	}
 	r = control_request_check(request, error);
-	return r < 0 ? control_error(r, error) : run_verb(client, request);
+	if (r < 0) {
+		log_warning("control: uid %u (pid %d) asked for '%s' wrongly, refused: %s", client->peer.uid, (int)client->peer.pid,
+			    control_verb_name(request->verb), error);
+		return control_error(r, error);
+	}
+	return run_verb(client, request);
 }
 
 static json_t *answer_line(struct client *client, const char *line, size_t len)
@@ -394,10 +400,11 @@ static json_t *answer_line(struct client *client, const char *line, size_t len)
 	if (r == 0) {
 		answer = answer_request(client, &request);
 	} else if (r == -ENOSYS) {
-		log_warning("control: uid %u asked for the unknown verb '%.40s', refused", client->peer.uid, unknown);
+		log_warning("control: uid %u (pid %d) asked for the unknown verb '%.40s', refused", client->peer.uid, (int)client->peer.pid,
+			    unknown);
 		answer = control_error(r, "there is no such verb");
 	} else {
-		log_warning("control: uid %u sent what is not a request, refused", client->peer.uid);
+		log_warning("control: uid %u (pid %d) sent what is not a request, refused", client->peer.uid, (int)client->peer.pid);
 		answer = control_error(r, "not a JSON object with a \"verb\"");
 	}
 	control_request_close(&request);
@@ -429,7 +436,8 @@ static void serve(struct client *client)
 			filled -= n;
 		}
 		if (filled == CONTROL_LINE_MAX) {
-			log_warning("control: uid %u sent a line of more than %d bytes, refused", client->peer.uid, CONTROL_LINE_MAX);
+			log_warning("control: uid %u (pid %d) sent a line of more than %d bytes, refused", client->peer.uid,
+				    (int)client->peer.pid, CONTROL_LINE_MAX);
 			(void)send_json(client->fd, control_error(-EMSGSIZE, "the line is too long"));	/* it is closed next */
 			break;
 		}
@@ -469,7 +477,7 @@ static bool may_ask(struct wormfs *fs, int fd, struct peer *ret_peer)
 		return false;
 	if (is_privileged(ret_peer) || role_has(fs->hold_role, ret_peer) || role_has(fs->approve, ret_peer))
 		return true;
-	log_warning("control: uid %u may not ask, refused", ret_peer->uid);
+	log_warning("control: uid %u (pid %d) may not ask, refused", ret_peer->uid, (int)ret_peer->pid);
 	return false;
 }
 

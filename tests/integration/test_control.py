@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import socket
 import stat
 import threading
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from harness import ALICE, DEADLINE_S, Control, as_user, errno_of, write_file
+from harness import ALICE, DEADLINE_S, Control, as_user, errno_of, wait_for, write_file
 
 LINE_MAX = 65536
 
@@ -26,6 +27,14 @@ def ask(share, data, lines=1):
             line = c.line()
             out.append(json.loads(line) if line else None)
         return out[0] if lines == 1 else out
+
+
+def logged(share, uid=0, pid=None):
+    """What the log has of requests that were refused; every line has to name who asked."""
+    who = 'uid %d (pid %d) ' % (uid, pid or os.getpid())
+    lines = re.findall(r'^wormfs: warning: control: (.*)$', share.log_text(), re.M)
+    assert [l for l in lines if not l.startswith(who)] == []
+    return [l[len(who):] for l in lines]
 
 
 def works(share):
@@ -49,21 +58,46 @@ MALFORMED = {
     'two objects': b'{"verb":"mount"}{"verb":"mount"}\n', 'NUL bytes': b'\0\0\0\n', 'a NUL in a string': b'{"verb":"mou\\u0000nt"}\n',
     'bytes that are not UTF-8': b'{"verb":"\xff\xfe"}\n', 'deep nesting': b'[' * 30000 + b'\n',
     'deep objects': b'{"a":' * 10000 + b'\n', 'a huge number': b'{"verb":"extend","path":"a","until":' + b'9' * 400 + b'}\n',
-    'a huge exponent': b'{"verb":1e999999}\n', 'a long path': b'{"verb":"commit","path":"' + b'a/' * 20000 + b'a"}\n',
-    'a long name': b'{"verb":"commit","path":"' + b'a' * 60000 + b'"}\n', 'a long verb': b'{"verb":"' + b'x' * 60000 + b'"}\n',
-    'CRLF garbage': b'GET / HTTP/1.1\r\nHost: x\r\n\r\n',
+    'a huge exponent': b'{"verb":1e999999}\n',
+    'a long verb': b'{"verb":"' + b'x' * 60000 + b'"}\n',
+    'a verb that would be a line of the log': b'{"verb":"x\\nwormfs: info: forged"}\n',
+}
+CASE = 'a name for a hold (1-128 bytes of UTF-8, no \'/\', no control character)'
+SAID = {	# of all others: what is not a request
+    'an unknown verb': "asked for the unknown verb 'format', refused",
+    'a long verb': "asked for the unknown verb '%s', refused" % ('x' * 40),
+    'a verb that would be a line of the log': r"asked for the unknown verb 'x\x0awormfs: info: forged', refused",
+    'no path': "asked for 'commit' wrongly, refused: \"path\" is missing: a path below the share",
+    'a path that is a number': "asked for 'commit' wrongly, refused: \"path\" is not a path below the share",
+    'a path that is an array': "asked for 'hold' wrongly, refused: \"path\" is not a path below the share",
+    'no case': "asked for 'hold' wrongly, refused: \"case\" is missing: " + CASE,
+    'a case that is a number': "asked for 'hold' wrongly, refused: \"case\" is not " + CASE,
+    'no until': "asked for 'extend' wrongly, refused: \"until\" is missing: a date or period",
+    'an until that is a number': "asked for 'extend' wrongly, refused: \"until\" is not a date or period",
 }
 
 
 @pytest.mark.parametrize('what', MALFORMED)
-def test_a_malformed_request_is_refused_and_the_daemon_lives(wormfs, what):
+def test_a_malformed_request_is_refused_and_logged_with_who_sent_it_and_the_daemon_lives(wormfs, what):
     wormfs.lock('a')
     assert_refused(wormfs, MALFORMED[what])
+    assert logged(wormfs) == [SAID.get(what, 'sent what is not a request, refused')]
     assert wormfs.shows('a', 'holds') == '' and wormfs.shows('a', 'until') == 'unspecified'
 
 
+@pytest.mark.parametrize('path', ['a/' * 20000 + 'a', 'a' * 60000])
+def test_a_path_that_no_file_can_have_is_refused_and_the_daemon_lives(wormfs, path):
+    assert_refused(wormfs, b'{"verb":"commit","path":"%s"}\n' % path.encode(), 'ENAMETOOLONG', 'ENOENT')
+
+
+def test_every_line_of_what_is_no_request_is_refused_and_logged(wormfs):
+    answers = ask(wormfs, b'GET / HTTP/1.1\r\nHost: x\r\n\r\n', 3)
+    assert [a['ok'] for a in answers] == [False] * 3
+    assert logged(wormfs) == ['sent what is not a request, refused'] * 3
+
+
 @pytest.mark.parametrize('size', [LINE_MAX - 1, LINE_MAX, LINE_MAX + 1, 1 << 20])
-def test_an_oversized_line_is_refused_and_the_daemon_lives(wormfs, size):
+def test_an_oversized_line_is_refused_and_logged_with_who_sent_it_and_the_daemon_lives(wormfs, size):
     line = b'{"verb":"mount","pad":"'
     line += b'x' * (size - len(line) - 3) + b'"}\n'
     assert len(line) == size
@@ -72,6 +106,7 @@ def test_an_oversized_line_is_refused_and_the_daemon_lives(wormfs, size):
         assert answer['ok'] is True
     else:
         assert answer is None or answer['ok'] is False
+    assert logged(wormfs) == (['sent a line of more than %d bytes, refused' % LINE_MAX] if size > LINE_MAX else [])
     assert works(wormfs)
 
 
@@ -82,6 +117,7 @@ def test_a_line_without_an_end_takes_no_memory_for_ever(wormfs):
                 c.send(b'x' * (1 << 20))
         except (BrokenPipeError, ConnectionResetError, socket.timeout):
             pass
+    assert logged(wormfs) == ['sent a line of more than %d bytes, refused' % LINE_MAX]
     assert works(wormfs)
     with open('/proc/%d/status' % wormfs.proc.pid) as f:
         rss = next(int(l.split()[1]) for l in f if l.startswith('VmRSS'))
@@ -111,7 +147,7 @@ def test_the_socket_is_for_its_owner_only(wormfs):
     assert stat.S_IMODE(os.stat(wormfs.state).st_mode) & 0o077 == 0
 
 
-def test_another_user_is_refused_by_the_daemon_also_when_the_socket_is_open_to_him(wormfs):
+def test_another_user_is_refused_and_logged_by_the_daemon_also_when_the_socket_is_open_to_him(wormfs):
     wormfs.lock('a')
     path = os.path.join(wormfs.state, 'control')
     os.chmod(wormfs.state, 0o755)
@@ -124,16 +160,29 @@ def test_another_user_is_refused_by_the_daemon_also_when_the_socket_is_open_to_h
             s.connect('/proc/self/fd/%d/control' % fd)
             try:
                 s.sendall(request)
-                return s.recv(65536).decode()
+                return os.getpid(), s.recv(65536).decode()
             except (BrokenPipeError, ConnectionResetError):
-                return ''
+                return os.getpid(), ''
+    lines = []
     for request in (b'{"verb":"hold","path":"a","case":"x"}\n', b'{"verb":"release","path":"a","case":"x"}\n',
                     b'{"verb":"extend","path":"a","until":"infinite"}\n', b'{"verb":"commit","path":"a"}\n',
                     b'{"verb":"mount"}\n', b'{"verb":"reindex"}\n'):
-        answer = as_user(ALICE, knock, request)
+        pid, answer = as_user(ALICE, knock, request)
         assert answer == '' or json.loads(answer)['errno'] in ('EPERM', 'EACCES'), answer
+        lines.append('wormfs: warning: control: uid %d (pid %d) may not ask, refused' % (ALICE, pid))
+    # The daemon closes before it has read: the client may be gone before the line is there.
+    wait_for('a line of each', lambda: [l for l in wormfs.log_text().splitlines() if 'control: ' in l] == lines)
     assert (wormfs.shows('a', 'holds'), wormfs.shows('a', 'until')) == ('', 'unspecified')
     assert works(wormfs)
+
+
+def test_who_has_a_role_is_refused_and_logged_when_he_asks_for_what_it_does_not_cover(mount):
+    share = mount('retention=1d,hold_role=%d' % ALICE, lower_mode=0o777)
+    share.lock('a')
+    pid, answer = as_user(ALICE, lambda: (os.getpid(), share.control('delete', 'a', reason='x')))
+    assert (answer['ok'], answer['errno']) == (False, 'EPERM')
+    assert logged(share, ALICE, pid) == ["may not ask for 'delete', refused"]
+    assert share.shows('a') == 'retained' and works(share)
 
 
 def test_who_asks_is_taken_from_the_socket_not_from_the_request(wormfs):
