@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from harness import LOCKED, WORMCTL, errno_of, injected, need_program, open_errno, read_file, run, sanitizer, write_file
+from harness import LOCKED, WORMCTL, errno_of, injected, need_program, open_errno, read_file, run, sanitizer, write_file, xattrs
 
 pytestmark = pytest.mark.skipif(bool(sanitizer()), reason='strace and a sanitizer do not go together')
 
@@ -85,6 +85,38 @@ def test_a_rename_of_a_staging_name_that_cannot_lock_fails_and_the_name_stays(sh
     assert share.shows(share.at('a.part')) == 'staging'
     os.rename(share.at('a.part'), share.at('a'))
     share.wait_state(share.at('a'), 'retained')
+
+
+RENAME = 'renameat,renameat2'		# glibc makes the first of renameat2() without flags
+
+
+def test_a_rename_of_a_staging_name_that_fails_below_is_its_error_and_takes_the_lock_back(share):
+    write_file(share.at('a.part'), b'report\n')
+    share.wait_state(share.at('a.part'), 'staging')
+    with injected(share, RENAME, 'error=EIO'):
+        assert errno_of(os.rename, share.at('a.part'), share.at('a')) == 'EIO'
+    assert sorted(os.listdir(share.mnt)) == ['a.part', 'there']
+    assert share.shows(share.at('a.part')) == 'staging' and xattrs(share.below('a.part')) == {}
+    is_not_locked(share, share.at('a.part'))
+    assert sorted(share.listed()) == ['there']
+    os.rename(share.at('a.part'), share.at('a'))
+    share.wait_state(share.at('a'), 'retained')
+    assert open_errno(share.at('a'), os.O_WRONLY) == 'EPERM'
+
+
+def test_a_lock_that_a_failed_rename_cannot_take_back_stays_under_the_old_name_and_is_logged(share):
+    share.expect_log(r'cannot take back the lock of the failed rename of .a\.part.')
+    write_file(share.at('a.part'), b'report\n')
+    share.wait_state(share.at('a.part'), 'staging')
+    with injected(share, RENAME + ',fremovexattr,removexattr', 'error=EIO'):
+        assert errno_of(os.rename, share.at('a.part'), share.at('a')) == 'EIO'
+    assert 'cannot take back the lock of the failed rename of' in share.log_text()
+    assert sorted(os.listdir(share.mnt)) == ['a.part', 'there']
+    for _ in range(2):
+        assert share.shows(share.at('a.part')) in LOCKED and open_errno(share.at('a.part'), os.O_WRONLY) == 'EPERM'
+        assert errno_of(os.unlink, share.at('a.part')) == 'EPERM'
+        assert sorted(share.listed()) == ['a.part', 'there']
+        share.remount()
 
 
 @pytest.mark.parametrize('by', ['chmod', 'wormctl', 'xattr'])
