@@ -22,6 +22,11 @@ def tree(root):
     return out
 
 
+def contents(root):
+    """The same, and the bytes of every file."""
+    return tree(root), {n: read_file(os.path.join(root, n)) for n in os.listdir(root) if stat.S_ISREG(os.lstat(os.path.join(root, n)).st_mode)}
+
+
 def launch(*args, user=None, foreground=True, env=None, timeout=DEADLINE_S):
     """Runs the daemon until it ends by itself: (exit status, stderr)."""
     def child():
@@ -187,22 +192,21 @@ def test_a_database_of_a_newer_schema_is_refused_and_left_as_it_is(mount):
     s.lock('a')
     s.stop()
     with_database(s, ['pragma user_version = 9999'])
-    before = read_file(s.state + '/ledger.db')
+    before = contents(s.state), tree(s.lower)
     with pytest.raises(Refused) as refused:
         s.start()
     assert_refused((refused.value.code, refused.value.text), 'ledger.db', '9999')
-    assert read_file(s.state + '/ledger.db') == before
+    assert (contents(s.state), tree(s.lower)) == before
 
 
 def test_a_foreign_database_is_refused_and_left_as_it_is(mount):
     s = mount(start=False)
     with_database(s, ['create table songs(title)', "insert into songs values('x')"])
-    before = read_file(s.state + '/ledger.db')
+    before = contents(s.state), tree(s.lower)
     with pytest.raises(Refused) as refused:
         s.start()
     assert_refused((refused.value.code, refused.value.text), 'ledger.db')
-    assert read_file(s.state + '/ledger.db') == before
-    assert set(os.listdir(s.state)) <= {'ledger.db', 'lock'}
+    assert (contents(s.state), tree(s.lower)) == before
 
 
 def test_a_database_of_another_share_is_refused(mount):
@@ -211,9 +215,11 @@ def test_a_database_of_another_share_is_refused(mount):
     one.stop()
     for name in os.listdir(one.state):
         run('cp', '-a', os.path.join(one.state, name), two.state)
+    before = contents(two.state), tree(two.lower)
     with pytest.raises(Refused) as refused:
         two.start()
     assert_refused((refused.value.code, refused.value.text), two.state)
+    assert (contents(two.state), tree(two.lower)) == before
 
 
 def test_a_journal_that_is_none_is_refused_or_put_aside_and_unlocks_nothing(mount):
@@ -233,38 +239,73 @@ def test_a_journal_that_is_none_is_refused_or_put_aside_and_unlocks_nothing(moun
 
 # ---- T37: two daemons ---------------------------------------------------------------------------
 
-def test_T37_a_second_daemon_on_the_same_share_and_state_is_refused(mount):
+def quiet(s):
+    """What a running daemon has in its state directory when it is left alone, and the share with its xattrs. The log of SQLite is its own."""
+    s.settle()
+    return {n: what[:1] + what[2:] for n, what in tree(s.state).items()}, read_file(s.state + '/key'), tree(s.lower)
+
+
+def test_T37_a_second_daemon_on_the_same_share_and_state_is_refused_and_changes_nothing(mount):
     s = mount(apart=True)
+    path = s.lock('before')
     other = s.dir + '/other'
     os.mkdir(other)
-    assert_refused(launch(s.share, other, *opts(s, '')))
-    assert not fuse_mounted(other)
+    before = quiet(s)
+    assert_refused(launch(s.share, other, *opts(s, '')), s.share)
+    assert not fuse_mounted(other) and os.listdir(other) == []
+    assert quiet(s) == before and open_errno(path, os.O_WRONLY) == 'EPERM'
     assert s.alive() and errno_of(s.lock, 'a') == 'OK'
 
 
-def test_T37_a_second_daemon_with_a_state_of_its_own_is_refused(mount):
+@pytest.mark.parametrize('made', [False, True])
+def test_T37_a_second_daemon_with_a_state_of_its_own_is_refused_and_leaves_nothing_there(mount, made):
     s = mount()
     other, state = s.dir + '/other', s.dir + '/state2'
     os.mkdir(other)
-    os.mkdir(state)
-    assert_refused(launch(s.lower, other, '-o', 'state=' + state))
-    assert not fuse_mounted(other)
+    if made:
+        os.mkdir(state)
+    before = quiet(s)
+    assert_refused(launch(s.lower, other, '-o', 'state=' + state), s.lower)
+    assert not fuse_mounted(other) and os.path.exists(state) is made and (not made or os.listdir(state) == [])
+    assert quiet(s) == before
     s.lock('a')
 
 
-def test_T37_a_second_daemon_over_the_first_mount_is_refused(mount):
+def test_T37_a_second_daemon_over_the_first_mount_is_refused_and_leaves_nothing_there(mount):
     s = mount()
     state = s.dir + '/state2'
     os.mkdir(state)
+    before = quiet(s)
     assert_refused(launch(s.share, '-o', 'state=' + state), s.share)
-    assert fuse_mounted(s.mnt) == 1
+    assert fuse_mounted(s.mnt) == 1 and os.listdir(state) == []
+    assert quiet(s) == before
     s.lock('a')
 
 
-def test_T37_the_state_of_another_running_daemon_is_refused(mount):
+def test_T37_the_state_of_another_running_daemon_is_refused_and_neither_share_is_changed(mount):
     one, two = mount(), mount(start=False)
+    path = one.lock('a')
+    before = quiet(one), tree(two.share)
     assert_refused(launch(two.share, '-o', 'state=' + one.state), one.state)
     assert not fuse_mounted(two.mnt)
+    assert (quiet(one), tree(two.share)) == before and open_errno(path, os.O_WRONLY) == 'EPERM'
+
+
+def test_a_mount_point_of_another_filesystem_is_covered_and_comes_back_with_the_unmount(mount):
+    s = mount(start=False, apart=True)
+    run('mount', '-t', 'tmpfs', 'tmpfs', s.mnt)
+    try:
+        write_file(s.at('theirs'), b'theirs')
+        before = tree(s.mnt)
+        s.start()
+        assert os.listdir(s.mnt) == [] and fuse_mounted(s.mnt) == 1
+        path = s.lock('a')
+        assert open_errno(path, os.O_WRONLY) == 'EPERM' and os.listdir(s.lower) == ['a']
+        s.stop()
+        assert tree(s.mnt) == before and read_file(s.at('theirs')) == b'theirs'
+    finally:
+        s.kill9()
+        run('umount', s.mnt)
 
 
 def test_T37_after_SIGKILL_the_next_daemon_starts_at_once(wormfs):
