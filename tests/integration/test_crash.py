@@ -12,7 +12,7 @@ import time
 import pytest
 
 from harness import (KILLS, LOCKED, SOAK, Refused, errno_of, killed_at, look, need_program, open_errno, opened, read_file, run, scaled,
-                     tool, wait_for, write_file)
+                     tool, wait_for, write_file, xattrs)
 
 WRITERS = 8
 
@@ -81,12 +81,24 @@ def test_T32_the_same_where_the_lower_filesystem_has_no_xattrs(mount):
 
 
 CALLS = ['fsetxattr', 'setxattr', 'pwrite64', 'write', 'fsync', 'fdatasync', 'openat', 'open_by_handle_at', 'close', 'fcntl',
-         'fgetxattr', 'getxattr', 'fstat', 'newfstatat', 'statx', 'renameat2', 'linkat', 'ftruncate', 'futex']
+         'fgetxattr', 'getxattr', 'fstat', 'newfstatat', 'statx', 'renameat', 'renameat2', 'linkat', 'ftruncate', 'futex']
 SCENARIOS = {
     'written and closed': lambda share: write_file(share.at('d', 'a'), b'report'),
     'renamed from a staging name': lambda share: (write_file(share.at('d', 'a.part'), b'report'),
                                                   os.rename(share.at('d', 'a.part'), share.at('d', 'a'))),
 }
+
+MATTER = {'written and closed': {'the record'}, 'renamed from a staging name': {'the record', 'the rename'}}
+
+
+def step(share, call):
+    """Which step of the commit a daemon was killed at, by what it left; None: one that leaves nothing, or not of the commit."""
+    if call == 'fsetxattr' and xattrs(share.below('d')):
+        names = [n for n in os.listdir(share.below('d')) if xattrs(share.below('d', n)) == {}]
+        return 'the record' if names else None
+    if call in ('renameat', 'renameat2') and os.listdir(share.below('d')) == ['a.part'] and xattrs(share.below('d', 'a.part')):
+        return 'the rename'
+    return None
 
 
 @pytest.mark.timeout(1200)
@@ -96,7 +108,8 @@ def test_T32_a_kill_at_each_system_call_of_a_commit_leaves_a_file_whole_and_lock
     if scaled(10) == 1:
         pytest.skip('strace and a sanitizer do not go together')
     share = mount()
-    hit = []
+    share.lock('there')		# the root is pinned, so the first xattr is the pin of d, the second the record
+    hit, steps = [], set()
     most = 12 if SOAK else 2
     for call in CALLS:
         for nth in range(1, most + 1):
@@ -107,20 +120,24 @@ def test_T32_a_kill_at_each_system_call_of_a_commit_leaves_a_file_whole_and_lock
                 break
             hit.append('%s#%d: %s' % (call, nth, result))
             share.kill9()
+            steps.add(step(share, call))
             share.start()
             path = share.at('d', 'a')
+            if result != 'OK' and os.path.exists(share.at('d', 'a.part')):
+                path = share.at('d', 'a.part')		# not renamed: locked under its old name or not at all
             if result == 'OK':
                 assert read_file(path) == b'report'
                 assert (hit[-1], open_errno(path, os.O_WRONLY)) == (hit[-1], 'EPERM')
                 assert (hit[-1], errno_of(os.rename, share.at('d'), share.at('x'))) == (hit[-1], 'EPERM')
             elif os.path.exists(path):
-                state = share.wait_state(path, 'open', 'retained', 'pending')
+                state = share.wait_state(path, 'open', 'retained', 'pending', 'staging')
                 assert (hit[-1], open_errno(path, os.O_WRONLY)) == (hit[-1], 'EPERM' if state in LOCKED else 'OK')
                 if state in LOCKED:
                     assert read_file(path) == b'report'
         else:
             continue
     assert len(hit) >= 4, 'hardly any crash point was reached: %s' % hit
+    assert MATTER[scenario] <= steps, 'not killed at what matters, only at %s: %s' % (steps, hit)
 
 
 def test_T32_a_file_whose_writer_was_there_when_the_daemon_died_stays_writable_and_is_reported(wormfs):
