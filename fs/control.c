@@ -261,12 +261,17 @@ static int send_progress(void *arg, const struct reindex_stats *so_far)
 
 static json_t *verb_reindex(struct client *client, const struct control_request *request, struct inode *ino)
 {
+	char text[STATE_DAMAGE_BYTES];
 	struct reindex_stats stats;
 	int r;
 
 	if (client->fs->limits)	/* a ledger that was restored says of the limits what once was */
 		atomic_store(&client->fs->limits->recount, true);
 	r = state_reindex(client->fs, send_progress, client, &stats);
+	if (r < 0 && atomic_load(&client->fs->ledger_damaged)) {
+		state_explain_damage(client->fs, text);
+		return control_error(r, text);
+	}
 	if (r < 0)
 		return control_error(r, ledger_error(client->fs->ledger));
 	return json_pack("{s:b, s:o}", "ok", 1, "stats", stats_json(&stats));

@@ -293,6 +293,8 @@ static json_t *ledger_json(struct wormfs *fs)
 	committer_status(fs->committer, &status);
 	if (status.error)
 		state = status.error == -EROFS ? "readonly" : "failing";
+	else if (atomic_load(&fs->ledger_damaged))
+		state = "failing";
 	else if (state_needs_reindex(fs))
 		state = "behind";
 	return json_pack("{s:s, s:I, s:I, s:I, s:o}", "state", state, "queued", (json_int_t)status.queued, "written",
@@ -336,11 +338,15 @@ static json_t *problems_json(struct wormfs *fs)
 	struct committer_status status;
 	json_t *list = json_array();
 	uint64_t pending = 0;
-	char text[400];
+	char text[STATE_DAMAGE_BYTES];
 
 	committer_status(fs->committer, &status);
 	if (status.error) {
 		snprintf(text, sizeof(text), "the ledger cannot be written: %s; files are locked by their own records", status.message);
+		json_array_append_new(list, json_string(text));
+	}
+	if (atomic_load(&fs->ledger_damaged)) {
+		state_explain_damage(fs, text);
 		json_array_append_new(list, json_string(text));
 	}
 	if (state_needs_reindex(fs))

@@ -218,6 +218,13 @@ static int lock_share(struct wormfs *fs)
 
 /* ---- ledger, key, journal ---- */
 
+/* Without xattrs nothing but the ledger knows what is locked: a new one would unlock all. */
+static const char *ledger_remedy(struct wormfs *fs)
+{
+	return fs->lower.xattr ? "the locks are on the files: move it away, mount, and 'wormctl reindex' builds a new one"
+			       : "the share has no xattrs, its locks are nowhere else: restore it from a backup, a new one would unlock the files";
+}
+
 static int open_ledger(struct wormfs *fs, bool *ret_made)
 {
 	int r;
@@ -232,8 +239,7 @@ static int open_ledger(struct wormfs *fs, bool *ret_made)
 	if (r == -EXDEV)
 		complain("the state directory '%s' belongs to another share: name this one's with -o state=DIR", fs->state_dir);
 	else if (r < 0)
-		complain("cannot open the ledger '%s/" LEDGER_FILE "': %s; the locks are on the files: move it away, mount, and "
-			 "'wormctl reindex' builds a new one", fs->state_dir, ledger_error(NULL));
+		complain("cannot open the ledger '%s/" LEDGER_FILE "': %s; %s", fs->state_dir, ledger_error(NULL), ledger_remedy(fs));
 	return r;
 }
 
@@ -314,8 +320,7 @@ static int load_flags(struct wormfs *fs)
 
 	r = ledger_count(fs->ledger, &all, &n);
 	if (r < 0) {
-		complain("cannot read the ledger in '%s': %s; move it away, mount, and 'wormctl reindex' builds a new one",
-			 fs->state_dir, ledger_error(fs->ledger));
+		complain("cannot read the ledger in '%s': %s; %s", fs->state_dir, ledger_error(fs->ledger), ledger_remedy(fs));
 		return r;
 	}
 	atomic_store(&fs->ledger_rows, n > 0);
@@ -427,16 +432,30 @@ static void log_problem(void *arg, const char *path, const char *what)
 	log_warning("reindex: '%s': %s", path, what);
 }
 
+void state_explain_damage(struct wormfs *fs, char text[STATE_DAMAGE_BYTES])
+{
+	snprintf(text, STATE_DAMAGE_BYTES, "the ledger '%s/" LEDGER_FILE "' is damaged: unmount; %s", fs->state_dir, ledger_remedy(fs));
+}
+
 int state_reindex(struct wormfs *fs, int (*progress)(void *arg, const struct reindex_stats *so_far), void *arg,
 		  struct reindex_stats *ret_stats)
 {
 	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
 	struct committer_status before;
+	char text[STATE_DAMAGE_BYTES];
+	bool damaged;
 	int r;
 
 	pthread_mutex_lock(&one_at_a_time);
 	committer_status(fs->committer, &before);
 	r = reindex(fs->ledger, fs->key, fs->root_fd, fs->ns, log_problem, progress, arg, ret_stats);
+	damaged = r != -ECANCELED && ledger_check(fs->ledger) == -EIO;	/* what it had not to touch may be, too */
+	atomic_store(&fs->ledger_damaged, damaged);
+	if (damaged) {
+		r = -EIO;
+		state_explain_damage(fs, text);
+		log_error("%s", text);
+	}
 	if (r == 0) {
 		if (ret_stats->locked > 0)
 			atomic_store(&fs->ledger_rows, true);

@@ -3,6 +3,8 @@
 #ifndef WORMFS_STATE_H
 #define WORMFS_STATE_H
 
+#include <limits.h>
+
 #include "fs/wormfs.h"
 
 /* In fs->state_made: what is new, and goes with a start that fails. */
@@ -22,7 +24,11 @@ void state_undo(struct wormfs *fs);
 /* The ledger may lack locks (lost database, power cut): true until a reindex. */
 bool state_needs_reindex(struct wormfs *fs);
 
-/* Rebuilds the ledger from the files; one at a time, the next waits. */
+/* What a person does about fs->ledger_damaged: one line, STATE_DAMAGE_BYTES at most. */
+#define STATE_DAMAGE_BYTES (PATH_MAX + 200)
+void state_explain_damage(struct wormfs *fs, char text[STATE_DAMAGE_BYTES]);
+
+/* Rebuilds the ledger from the files; one at a time, the next waits. -EIO with fs->ledger_damaged: in vain. */
 struct reindex_stats;
 int state_reindex(struct wormfs *fs, int (*progress)(void *arg, const struct reindex_stats *so_far), void *arg,
 		  struct reindex_stats *ret_stats);

@@ -128,6 +128,7 @@ struct wormfs {
 	atomic_bool unpinned_locks;	/* a file was locked whose directory nobody knew: ask all directories */
 	atomic_bool no_noreplace;	/* the lower filesystem has no RENAME_NOREPLACE */
 	atomic_bool ledger_failed;	/* a look-up failed: said once */
+	atomic_bool ledger_damaged;	/* SQLite said so after the last reindex */
 
 	atomic_uint orders_placing, orders_coming;	/* orders that enforce something (hold.h) */
 

@@ -329,12 +329,81 @@ def test_T33_a_corrupt_database_unlocks_nothing_and_reindex_rebuilds_it(ten, dam
                 f.write(os.urandom(512))
         else:
             f.write(b'\0' * 100)
-    if not start_or_refuse(share):
-        os.unlink(path)         # as the line says
+    before = {n: look(os.path.join(share.state, n)) for n in os.listdir(share.state)}
+    with pytest.raises(Refused) as refused:
         share.start()
+    assert refused.value.code == 2 and path in refused.value.text and 'move it away' in refused.value.text
+    assert {n: look(os.path.join(share.state, n)) for n in os.listdir(share.state)} == before
+    new_ledger(share, names)
+
+
+def new_ledger(share, names):
+    """What every message about a damaged ledger says: ledger.db* moved away, mounted, and the files build a new one."""
+    for path in database(share):
+        os.unlink(path)
+    share.start()
     assert_locked(share, names)
-    share.control('reindex')        # whatever it says of such a database
+    share.must('reindex')
+    assert sorted(share.listed()) == sorted(names)
+    assert share.info()['ledger']['state'] == 'ok' and share.problems() == []
+    assert share.shows('f0', 'holds') == '(unknown: the ledger has no name for it)'		# held as before, by its record
     assert_locked(share, names)
+
+
+@pytest.mark.parametrize('damage', ['header', 'table'])
+def test_T33_where_the_ledger_is_all_that_knows_of_a_lock_nobody_is_told_to_move_it_away(mount, damage):
+    share = mount(base='ramfs')
+    share.lock('a')
+    share.stop()
+    share.expect_log('ledger')
+    if damage == 'table':
+        damage_table(share, 'file_uid')
+    else:
+        with open(os.path.join(share.state, 'ledger.db'), 'r+b') as f:
+            f.write(b'\0' * 100)
+    advice = 'the share has no xattrs, its locks are nowhere else: restore it from a backup'
+    if start_or_refuse(share):
+        assert open_errno(share.at('a'), os.O_WRONLY) == 'EPERM'
+        answer = share.control('reindex')
+        assert (answer['ok'], advice in answer['error']) == (False, True)
+        assert [p for p in share.problems() if advice in p]
+        share.kill9()
+    assert advice in share.log_text() and 'move it away' not in share.log_text()
+
+
+def damage_table(share, table):
+    """The first page of a table or an index of the ledger is no page any more. Returns the path of the database."""
+    path = os.path.join(share.state, 'ledger.db')
+    con = sqlite3.connect(path)
+    con.execute('pragma wal_checkpoint(truncate)')
+    size, = con.execute('pragma page_size').fetchone()
+    page, = con.execute('select rootpage from sqlite_master where name = ?', (table,)).fetchone()
+    con.close()
+    with open(path, 'r+b') as f:
+        f.seek((page - 1) * size)
+        f.write(b'\xff' * size)
+    return path
+
+
+@pytest.mark.parametrize('table', ['file', 'sqlite_autoindex_file_1', 'file_path', 'file_uid', 'file_held', 'hold', 'pending', 'counter'])
+def test_T33_a_database_with_one_damaged_table_unlocks_nothing_and_reindex_says_what_to_do(ten, table):
+    share, names = ten
+    share.stop()
+    share.expect_log('ledger')
+    path = damage_table(share, table)
+    if start_or_refuse(share):
+        assert_locked(share, names)
+        advice = "the ledger '%s' is damaged: unmount; the locks are on the files: move it away, mount" % path
+        answer = share.control('reindex')
+        assert (answer['ok'], answer['errno']) == (False, 'EIO') and answer['error'].startswith(advice) and advice in share.log_text()
+        assert share.info()['ledger']['state'] == 'failing' and [p for p in share.problems() if p.startswith(advice)]
+        p = share.ctl('reindex', share.mnt, check=False)
+        assert p.returncode == 2 and advice in p.err and len(p.err.strip().splitlines()) == 1
+        assert_locked(share, names)
+        share.kill9()
+    else:
+        assert 'move it away, mount' in share.log_text()
+    new_ledger(share, names)
 
 
 def test_T33_a_corrupt_database_put_away_is_rebuilt_from_the_files(ten):
