@@ -176,6 +176,8 @@ check: setup-test
 ## check-transports: the tests that a transport can change, in every combination, mounted elsewhere, and with the distribution's libfuse
 check-transports: setup-test
 	@$(MAKE) --no-print-directory $(jobs) programs tests-bin
+	@echo "== 200 kills"
+	@WORMFS_TEST_KILLS=200 WORMFS=$(BUILD)/wormfs $(PYTEST) tests/integration/test_crash.py -k T32_every_file
 	@set -e; for t in $(TRANSPORTS); do echo "== $$t"; \
 		WORMFS_TEST_KILLS=100 WORMFS=$(BUILD)/wormfs WORMFS_TEST_OPTIONS=$$t $(PYTEST) $(addprefix tests/integration/,$(TRANSPORT_TESTS)); done
 	@echo "== mounted on a directory of its own"

@@ -9,7 +9,7 @@ Environment (defaults in brackets):
   WORMFS_TEST_OPTIONS     appended to the options of every mount: how the suite is run in each transport,
                           e.g. `io_uring=no,passthrough=no,splice=no`
   WORMFS_TEST_ROUNDS      rounds of the races [100000]
-  WORMFS_TEST_KILLS       rounds of SIGKILL under eight writers [200]
+  WORMFS_TEST_KILLS       rounds of SIGKILL under eight writers [60; CI also runs 200]
   WORMFS_TEST_FILES       files of the scale tests [100000]
   WORMFS_TEST_DEADLINE    seconds that a condition may take [15]
   WORMFS_TEST_TIMEOUT     seconds that a test may take before its daemons are killed [240]

@@ -16,7 +16,7 @@ def race(share, rounds, how):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize('how', ['after', 'hammer', 'rename'])
 def test_T7_no_change_that_begins_after_close_succeeds(wormfs, how):
-    rounds = scaled(ROUNDS) // (3 if how == 'rename' else 1)
+    rounds = scaled(ROUNDS) // {'after': 1, 'hammer': 2, 'rename': 4}[how]
     result = race(wormfs, rounds, how)
     assert result['violations'] == 0, result['first']
     assert result['attempts'] >= rounds
