@@ -186,6 +186,24 @@ def test_wormctl_listens_as_the_listener_of_beegfs_does(mount, socket_path, vers
     assert not os.path.exists(socket_path)
 
 
+def test_wormctl_listens_from_the_message_that_it_is_told(mount, socket_path):
+    share = mount('commit=never', start=False)
+    share.allowed.append('nobody is there|connection is gone')
+    share.start('commit=never,events=beegfs8:%s' % socket_path)
+    for n in range(8):
+        os.mkdir(share.at('d%d' % n))
+    share.must('sync')
+
+    def listen(*options):
+        p = subprocess.run([WORMCTL, 'events', 'listen', *options, socket_path], stdout=subprocess.PIPE, env=daemon_environment(), timeout=30)
+        assert p.returncode == 0
+        return [(line['Msn'], line['Event']['Path']) for line in map(json.loads, p.stdout.splitlines())]
+    all_of = listen('--from', '1', '--count', '8')
+    assert [msn for msn, _ in all_of] == list(range(1, 9)) and [path for _, path in all_of] == ['/d%d' % n for n in range(8)]
+    assert listen('--from', '5', '--count', '3') == all_of[4:7]		# not from 1, and not what comes
+    assert listen('--from', '1', '--count', '1') == all_of[:1]		# who asks again gets it again
+
+
 def mkdir_until(share, p):
     os.mkdir(share.at('d%d' % time.monotonic_ns()))
     return p.poll() is not None

@@ -23,9 +23,10 @@ ALLOWED = 'not delivered|refused again'
 
 class Receiver:
     """Answers with the statuses of `answers`, then 204; keeps what it acknowledged."""
-    def __init__(self, port=0, answers=(), silent=False, limit=0, poison=None):
+    def __init__(self, port=0, answers=(), silent=False, limit=0, poison=None, poison_status=400):
         self.requests, self.events, self.types, self.answers, self.lock = 0, [], set(), list(answers), threading.Lock()
         self.silent, self.limit, self.poison, self.released, self.headers = silent, limit, poison, threading.Event(), []
+        self.poison_status, self.refused = poison_status, []
         self.connections, receiver = [], self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -72,7 +73,8 @@ class Receiver:
             if self.limit and len(events) > self.limit:
                 return 413, ()
             if self.poison and any(e.get('subject') == self.poison for e in events):
-                return 400, ()
+                self.refused.append((time.monotonic(), [e['id'] for e in events]))
+                return self.poison_status, ()
             self.events += events
             return 204, ()
 
@@ -266,6 +268,37 @@ def test_too_large_a_batch_is_sent_in_parts_and_a_poisonous_event_is_passed_over
     assert got == sorted(got) and len(missing) == 1
     sink = share.info()['events']['sinks'][0]
     assert sink['dropped'] == 1 and sink['error'] is None
+
+
+@pytest.mark.parametrize('status', [413, 422])
+def test_a_single_event_that_is_refused_as_it_is_four_times_is_passed_over_and_the_rest_comes(mount, receiver, status):
+    there = receiver(poison='/bad', poison_status=status)
+    share = start(mount, there.port)
+    for name in ('a', 'bad', 'b'):
+        os.mkdir(share.at(name))
+    last = last_number(share)
+    wait_for('all but one', lambda: there.events and int(there.events[-1]['id']) == last)
+    bad = {ids[0] for _, ids in there.refused}
+    assert len(there.refused) == 4 and len(bad) == 1
+    assert numbers(there.events) == [n for n in range(1, last + 1) if str(n) not in bad]
+    times = [at for at, _ in there.refused]
+    for pause, want in zip([b - a for a, b in zip(times, times[1:])], (0.5, 1, 2)):
+        assert want * 0.75 - 0.02 <= pause		# how much later depends on the machine
+    sink = share.info()['events']['sinks'][0]
+    assert sink['dropped'] == 1 and sink['error'] is None
+    assert 'passed over and counted' in share.log_text()
+
+
+def test_other_statuses_are_never_a_reason_to_pass_an_event_over(mount, receiver):
+    answers = [(status, [('Retry-After', '1')] if status == 503 else []) for status in (503, 404, 500)]
+    there = receiver(answers=answers)
+    share = start(mount, there.port)
+    begin = time.monotonic()
+    last = last_number(share)
+    wait_for('all of them', lambda: len(there.events) >= last)
+    assert time.monotonic() - begin > 0.9		# as Retry-After said: more than the half second that it would have been
+    assert numbers(there.events) == list(range(1, last + 1))
+    assert share.info()['events']['sinks'][0]['dropped'] == 0
 
 
 def test_who_we_are_is_read_from_a_file(mount, receiver, tmp_path):

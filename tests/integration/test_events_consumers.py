@@ -9,7 +9,8 @@ import time
 import pytest
 
 from event_harness import Load, check_numbers, ctl, event_of, replay, socket_path		# noqa: F401
-from harness import WORMCTL, daemon_environment, read_file, run, wait_for
+from conftest import Mounter
+from harness import ALICE, BOB, WORMCTL, as_user, daemon_environment, errno_of, read_file, run, wait_for, write_file
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
 
@@ -102,6 +103,52 @@ def test_stdout_gets_lines_in_the_foreground_only(mount):
 
 
 # ---- the ring, and who is told ------------------------------------------------------------------
+
+@pytest.mark.parametrize('filters, wanted', [
+    (['--path', '/d'], ['MKdir /d', 'MKdir /d/x', 'Create /d/f', 'Unlink /d/f', 'MKdir /d/last']),
+    (['--path', 'd/*'], ['MKdir /d/x', 'Create /d/f', 'Unlink /d/f', 'MKdir /d/last']),
+    (['--path', '/nowhere'], []),
+    (['--type', 'Create:Unl*'], ['Create /d/f', 'Unlink /d/f', 'Create /dd/alice']),
+    (['--type', 'Symlink'], []),
+    (['--uid', str(ALICE)], ['Create /dd/alice']),
+    (['--uid', str(BOB)], []),
+    (['--refused'], ['Unlink /d/f']),
+    (['--refused', '--path', '/dd'], []),
+    (['--refused', '--uid', str(ALICE)], []),
+    (['--uid', '0', '--type', 'MKdir', '--path', '/d/x'], ['MKdir /d/x']),
+])
+def test_tail_shows_what_is_asked_for_and_nothing_else(told, filters, wanted):
+    share, last = told
+    p = ctl(share, 'tail', '--json', '--from', '1', '--to', str(last), *filters, check=False)		# ends there: what it leaves out it never shows
+    events = [json.loads(line)['Event'] for line in p.stdout.splitlines()]
+    assert ['%s %s' % (e['Type'], e['Path']) for e in events if e['Type'] in ('MKdir', 'Create', 'Unlink', 'Symlink')] == wanted
+    assert all(e.get('Refused') for e in events) or '--refused' not in filters
+    assert p.returncode == (0 if events else 1)
+
+
+@pytest.fixture(scope='module')
+def told(bases):
+    """A share, and the number of its last event."""
+    m = Mounter(bases)
+    share = m('retention=1y,commit=close,events=on', lower_mode=0o777)
+    for name in ('d', 'd/x', 'dd'):
+        os.mkdir(share.at(name))
+    os.chmod(share.at('dd'), 0o777)
+    write_file(share.at('d/f'))
+    with pytest.raises(PermissionError):
+        os.unlink(share.at('d/f'))
+    assert as_user(ALICE, errno_of, write_file, share.at('dd/alice')) == 'OK'
+    os.mkdir(share.at('d/last'))
+    share.must('sync')
+    yield share, json.loads(ctl(share, 'stats', '--json').out)['next'] - 1
+    m.end()
+
+
+@pytest.mark.parametrize('wrong', [['--type', 'Nothing'], ['--uid', 'nobody-of-that-name'], ['--uid', '-1'], ['--from', 'x']])
+def test_a_filter_that_means_nothing_is_refused_and_not_passed_over(told, wrong):
+    p = ctl(told[0], 'tail', *wrong, check=False)
+    assert p.returncode == 2 and wrong[0] in p.err and not p.stdout
+
 
 def test_an_overwritten_event_is_a_gap_and_stats_add_up(mount):
     share = mount('commit=never,events=on,events_ring=1')

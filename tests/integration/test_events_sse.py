@@ -243,6 +243,58 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed(
     strict.close()
 
 
+def test_who_comes_with_a_Last_Event_ID_that_was_overwritten_is_told_how_many_are_gone(mount, server):
+    share = mount('commit=never,events=on,events_ring=1')
+    there = server(share)
+    for n in range(8000):
+        os.mkdir(share.at(str(n)))
+    share.must('sync')
+    oldest = json.loads(run(WORMCTL, 'events', 'stats', '--json', '--state-dir', share.state).out)['oldest']
+    assert oldest > 6
+    response = there.get(headers={'Last-Event-ID': '5'})
+    (gap_id, gap), (next_id, first) = take(response, 2)
+    assert (gap['Event']['Type'], gap['Seq'], gap['Event']['Lost'], gap_id) == ('Gap', 6, oldest - 6, oldest - 1)
+    assert (first['Seq'], next_id) == (oldest, oldest)
+    response.close()
+    response = there.get(headers={'Last-Event-ID': str(gap_id)})		# the gap's own id is behind it: nothing is told twice
+    assert take(response, 1) == [(oldest, first)]
+    response.close()
+    # Qumulo's form has no word for it: it says why, and ends.
+    response = there.get('?recursive=true', headers={'Last-Event-ID': '5'}, path='/v1/files/%2F/notify')
+    assert [response.readline() for _ in range(5)] == [b': watching\n', b'\n', b': events are missing, read the directory again\n', b'\n', b'']
+    response = there.get('?recursive=true&filter=child_dir_added', headers={'Last-Event-ID': str(gap_id)}, path='/v1/files/%2F/notify')
+    assert take(response, 1)[0][1][0]['type'] == 'child_dir_added'		# and who misses nothing is served
+    response.close()
+
+
+CLIENTS_MAX = 64
+
+
+def test_one_client_more_than_there_is_room_for_is_told_to_come_again(mount, server):
+    share = mount('commit=never,events=on')
+    there = server(share)
+    clients = []
+    try:
+        for _ in range(CLIENTS_MAX):
+            clients.append(there.get('?from=1'))
+            assert clients[-1].status == 200
+        response = there.get('?from=1')
+        assert (response.status, response.headers['Retry-After']) == (503, '5')
+        assert response.read() == b'too many clients\n'
+        assert there.get(path='/').status == 200		# it still answers
+        take(clients[-1], 1)		# nobody was sent away for it
+        clients.pop().close()
+
+        def served():
+            response = there.get('?from=1')
+            clients.append(response)
+            return response.status == 200
+        wait_for('the place to be free', served)
+    finally:
+        for client in clients:
+            client.close()
+
+
 def test_keepalives_come_when_nothing_happens_and_places_go_on_over_what_is_not_for_us(mount, server):
     share = mount('commit=never,events=on')
     there = server(share)
