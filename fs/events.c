@@ -198,18 +198,6 @@ static void put_stat(struct event *ev, const struct stat *st, bool gone)
 		ev->flags |= EVENT_HARD_LINKS;
 }
 
-/* Events of one name that are also of the file's others: BeeGFS wants to know whether there are any. Hot paths have their stat. */
-static bool is_of_all_names(enum event_type type)
-{
-	switch (type) {
-	case EVENT_FLUSH: case EVENT_TRUNCATE: case EVENT_SETATTR: case EVENT_XATTR_SET: case EVENT_XATTR_REMOVED: case EVENT_ACL_SET:
-	case EVENT_OPEN_READ: case EVENT_OPEN_WRITE: case EVENT_OPEN_READ_WRITE:
-		return true;
-	default:
-		return false;
-	}
-}
-
 static int64_t now_ns(void)
 {
 	struct timespec t;
@@ -254,7 +242,7 @@ void events_note_always(struct wormfs *fs, const struct event_note *note)
 	put_text(&ev, EVENT_HAS_DETAIL, &ev.detail, note->detail, EVENT_DETAIL_MAX);
 	if (note->st)
 		put_stat(&ev, note->st, note->gone);
-	else if (note->result == 0 && note->ino && is_of_all_names(note->type) && inode_stat_now(fs, note->ino, &now) == 0)
+	else if (note->result == 0 && note->ino && event_is_of_all_names(note->type) && inode_stat_now(fs, note->ino, &now) == 0)
 		put_stat(&ev, &now, false);
 	if (note->has_open_flags) {
 		ev.open_flags = note->open_flags;

@@ -68,7 +68,7 @@ static int check_one(struct wormfs *fs, struct hold_item *item, enum guard_op op
 		r = -EOVERFLOW;
 	if (r == 0) {
 		item->size_bytes = item->ino->rec->size_bytes;
-		item->state = events_state_locked(fs, item->ino);
+		item->state = op == GUARD_HOLD ? events_state_locked(fs, item->ino) : 0;
 	}
 	pthread_mutex_unlock(&item->ino->lock);
 	return r;

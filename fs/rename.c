@@ -121,6 +121,8 @@ static void wait_for_release(struct wormfs *fs, struct rename *rn)
 	unsigned waited_ms = 0;
 	bool waits;
 
+	if (!S_ISREG(rn->from->type))
+		return;
 	do {
 		pthread_rwlock_rdlock(&fs->rename_lock);
 		pthread_mutex_lock(&rn->from->lock);

@@ -66,7 +66,7 @@ struct wormfs {
 
 	int root_fd;		/* O_DIRECTORY of the share, opened before the mount covers it */
 	dev_t root_dev;
-	dev_t mount_dev;	/* constant from session_open() on: what callers see as st_dev; before it root_dev */
+	dev_t mount_dev;	/* constant from session_open() on: with limits what callers see as st_dev, else root_dev */
 	double timeout_s;	/* of names and attributes in the kernel */
 
 	const struct tier *tier;	/* constant: NULL in wormfs, see tier.h */

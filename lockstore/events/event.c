@@ -89,15 +89,20 @@ int event_beegfs8(unsigned type, unsigned flags, bool failed)
 	return types[type].beegfs8;
 }
 
-bool event_is_missed(const struct event *ev)
+bool event_is_of_all_names(unsigned type)
 {
-	switch (ev->type) {
+	switch (type) {
 	case EVENT_SETATTR: case EVENT_XATTR_SET: case EVENT_XATTR_REMOVED: case EVENT_ACL_SET: case EVENT_TRUNCATE: case EVENT_FLUSH:
-	case EVENT_OPEN_READ: case EVENT_CLOSE_WRITE: case EVENT_LAST_WRITER_CLOSED:
-		return ev->flags & EVENT_HARD_LINKS && event_beegfs7(ev->type, ev->flags, ev->has & EVENT_HAS_ERROR) >= 0;
+	case EVENT_OPEN_READ: case EVENT_OPEN_WRITE: case EVENT_OPEN_READ_WRITE: case EVENT_CLOSE_WRITE: case EVENT_LAST_WRITER_CLOSED:
+		return true;
 	default:
 		return false;
 	}
+}
+
+bool event_is_missed(const struct event *ev)
+{
+	return ev->flags & EVENT_HARD_LINKS && event_is_of_all_names(ev->type) && event_beegfs7(ev->type, ev->flags, ev->has & EVENT_HAS_ERROR) >= 0;
 }
 
 const char *event_state_name(unsigned state)

@@ -140,9 +140,11 @@ const char *event_quota_warning_name(unsigned warning);
 
 /* The number that BeeGFS has for it, -1: none, it is not sent. A failed one is none but for a refused open (8). */
 int event_beegfs7(unsigned type, unsigned flags, bool failed);
-/* BeeGFS 7 counts it as missed: it was sent with one of the names of its file, and was of the others as well. */
-bool event_is_missed(const struct event *ev);
 int event_beegfs8(unsigned type, unsigned flags, bool failed);
+/* It tells one name of a file, and is of its others as well. */
+bool event_is_of_all_names(unsigned type);
+/* BeeGFS 7 is sent such a one of a file that has others, and counts it as missed. */
+bool event_is_missed(const struct event *ev);
 
 size_t event_size(const struct event *ev);
 /* `buf` has event_size() bytes. */

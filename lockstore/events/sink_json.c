@@ -57,10 +57,12 @@ static bool is_of_ring(struct event_sink *sink, const char *line, uint64_t seq, 
 	ssize_t len;
 
 	event_ring_stats(sink->ring, &stats);
-	if (next <= stats.oldest_seq || !buf) {
+	if (next <= stats.oldest_seq) {
 		free(buf);
-		return buf;
+		return true;
 	}
+	if (!buf)
+		return false;
 	len = event_ring_seek(sink->ring, seq, &cursor) == 0 ? event_ring_read(sink->ring, &cursor, buf, size, &overwritten) : 0;
 	if (len > 0 && event_ring_next(buf, len, &at, &ev, &newer) > 0 && ev.seq == seq) {
 		static const char key[] = ",\"Time\":\"";

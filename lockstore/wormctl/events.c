@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "lockstore/events/event_json.h"
-#include "lockstore/events/event_ring.h"
 #include "lockstore/events/event_registry.h"
+#include "lockstore/events/event_ring.h"
 #include "lockstore/events/event_sink.h"
 #include "lockstore/wormctl/events.h"
 #include "lockstore/wormctl/one_share.h"

@@ -149,36 +149,23 @@ static void put_states(FILE *out, const json_t *mount)
 
 static void put_sinks(FILE *out, const json_t *mount)
 {
-	static const struct { const char *field, *name, *help; } numbers[] = {
-		{ "sent", "wormfs_events_sink_sent_total", "Events that a consumer was sent." },
-		{ "dropped", "wormfs_events_sink_dropped_total", "Events that a consumer was not told of." },
-		{ "missed", "wormfs_events_sink_missed_total", "Events that told a consumer one of several names." },
+	static const struct { const char *field, *name, *type, *help; } numbers[] = {
+		{ "sent", "wormfs_events_sink_sent_total", "counter", "Events that a consumer was sent." },
+		{ "dropped", "wormfs_events_sink_dropped_total", "counter", "Events that a consumer was not told of." },
+		{ "missed", "wormfs_events_sink_missed_total", "counter", "Events that told a consumer one of several names." },
+		{ NULL, "wormfs_events_sink_behind", "gauge", "Events that wait for a consumer in the ring." },
 	};
-	const json_t *sinks = json_object_get(json_object_get(mount, "events"), "sinks"), *sink;
-	char name[512];
-	size_t k;
-
-	for (size_t i = 0; json_array_size(sinks) && i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-		put_head(out, numbers[i].name, "counter", numbers[i].help);
-		json_array_foreach(sinks, k, sink) {
-			lookout_public_name(json_get_text(sink, "name"), name, sizeof(name));
-			put_labelled(out, numbers[i].name, "sink", name, json_get_int(sink, numbers[i].field));
-		}
-	}
-}
-
-/* How many events it has not got. */
-static void put_lags(FILE *out, const json_t *mount)
-{
 	const json_t *events = json_object_get(mount, "events"), *sinks = json_object_get(events, "sinks"), *sink;
 	char name[512];
 	size_t k;
 
-	if (json_array_size(sinks))
-		put_head(out, "wormfs_events_sink_behind", "gauge", "Events that wait for a consumer in the ring.");
-	json_array_foreach(sinks, k, sink) {
-		lookout_public_name(json_get_text(sink, "name"), name, sizeof(name));
-		put_labelled(out, "wormfs_events_sink_behind", "sink", name, json_get_int(events, "next") - json_get_int(sink, "seq"));
+	for (size_t i = 0; json_array_size(sinks) && i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		put_head(out, numbers[i].name, numbers[i].type, numbers[i].help);
+		json_array_foreach(sinks, k, sink) {
+			lookout_public_name(json_get_text(sink, "name"), name, sizeof(name));
+			put_labelled(out, numbers[i].name, "sink", name, numbers[i].field ? json_get_int(sink, numbers[i].field) :
+				     json_get_int(events, "next") - json_get_int(sink, "seq"));
+		}
 	}
 }
 
@@ -240,7 +227,6 @@ static void put_mount(FILE *out, const json_t *mount)
 	put_refused(out, mount);
 	put_states(out, mount);
 	put_sinks(out, mount);
-	put_lags(out, mount);
 	put_providers(out, mount);
 }
 
