@@ -48,6 +48,18 @@ def decode8(data):
     return kind, (msn, what, links, texts, uid)
 
 
+HELLO, NEWEST, RANGE, START = b'\x01events\0', b'\x03events\0', b'\x05events\0', b'\x07events\0'
+
+
+def stream8(listener, msn=1):
+    """A connection of version 8 whose stream begins at this number."""
+    peer = listener.accept()
+    assert decode8(peer.recv(1024))[0] == 2
+    peer.send(HELLO + struct.pack('<HH', 2, 0))
+    peer.send(START + struct.pack('<Q', msn))
+    return peer
+
+
 class Listener:
     """A listener as BeeGFS has it: binds, and one metadata server connects."""
     def __init__(self, path):
@@ -214,10 +226,7 @@ def test_a_refused_open_is_blocked_for_beegfs_8_and_locks_are_not_its_business(m
     share.allowed.append('nobody is there|connection is gone')
     share.start('retention=1y,events=beegfs8:%s' % socket_path)
     listener = Listener(socket_path)
-    peer = listener.accept()
-    assert decode8(peer.recv(1024))[0] == 2
-    peer.send(b'\x01events\0' + struct.pack('<HH', 2, 0))
-    peer.send(b'\x07events\0' + struct.pack('<Q', 1))
+    peer = stream8(listener)
     write_file(share.at('f'))
     assert open_errno(share.at('f'), os.O_RDWR) == 'EPERM'
     assert errno_of(os.unlink, share.at('f')) == 'EPERM'	# did not happen: not told
@@ -226,9 +235,6 @@ def test_a_refused_open_is_blocked_for_beegfs_8_and_locks_are_not_its_business(m
     assert [(msn, what, texts[2]) for msn, what, links, texts, uid in got] == [(1, 5, b'/f'), (2, 16, b'/f'), (3, 17, b'/f'), (4, 6, b'/d')]
     peer.close()
     listener.close()
-
-
-HELLO, NEWEST, RANGE, START = b'\x01events\0', b'\x03events\0', b'\x05events\0', b'\x07events\0'
 
 
 def test_what_a_listener_of_8_says_wrong_is_passed_over_or_ends_the_connection_with_a_word(mount, socket_path):
@@ -273,11 +279,7 @@ def test_what_is_longer_than_a_packet_of_8_is_counted_and_goes_to_a_long_one(mou
     share.allowed.append('nobody is there|connection is gone')
     usual, long = Listener(str(tmp_path / 'u')), Listener(str(tmp_path / 'l'))
     share.start('commit=never,audit=off,events=beegfs8:%s,events=beegfs8-long:%s' % (usual.path, long.path))
-    peers = usual.accept(), long.accept()
-    for peer in peers:
-        assert decode8(peer.recv(1024))[0] == 2
-        peer.send(HELLO + struct.pack('<HH', 2, 0))
-        peer.send(START + struct.pack('<Q', 1))
+    peers = stream8(usual), stream8(long)
     deep = share.mnt
     for n in range(5):
         deep += '/' + chr(97 + n) * 240
@@ -308,10 +310,7 @@ def test_changes_of_a_file_with_other_names_are_missed_for_7_and_have_their_link
     share.allowed.append('nobody is there|connection is gone')
     seven, eight = Listener(str(tmp_path / '7')), Listener(str(tmp_path / '8'))
     share.start('commit=never,audit=off,events_types=*,events=beegfs7:%s,events=beegfs8:%s' % (seven.path, eight.path))
-    peers = seven.accept(), eight.accept()
-    assert decode8(peers[1].recv(1024))[0] == 2
-    peers[1].send(b'\x01events\0' + struct.pack('<HH', 2, 0))
-    peers[1].send(b'\x07events\0' + struct.pack('<Q', 1))
+    peers = seven.accept(), stream8(eight)
     a, b = share.at('a'), share.at('b')
     write_file(a)			# Create, LastWriterClosed: one name
     os.link(a, b)			# Hardlink

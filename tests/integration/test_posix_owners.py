@@ -150,13 +150,17 @@ def acl_text(path):
     return [l for l in run('getfacl', '-p', '-n', '--omit-header', path).out.splitlines() if l]
 
 
-@pytest.mark.parametrize('umask', [0, 0o022, 0o077])
-def test_default_ACLs_are_inherited_and_overrule_the_umask(pair, umask):
+def make_directories_with_a_default_ACL(pair):
     need_program('setfacl')
     for d in (pair.mnt, pair.native):
         os.mkdir(d + '/d')
         run('setfacl', '-d', '-m', 'u::rwx,g::r-x,o::---,u:%d:rw-,m::rwx' % BOB, d + '/d')
         os.chmod(d + '/d', 0o777)
+
+
+@pytest.mark.parametrize('umask', [0, 0o022, 0o077])
+def test_default_ACLs_are_inherited_and_overrule_the_umask(pair, umask):
+    make_directories_with_a_default_ACL(pair)
 
     def go(d):
         def make():
@@ -171,11 +175,7 @@ def test_default_ACLs_are_inherited_and_overrule_the_umask(pair, umask):
 
 @pytest.mark.parametrize('umask', [0, 0o022, 0o077])
 def test_nameless_files_inherit_default_ACLs_likewise(pair, umask):
-    need_program('setfacl')
-    for d in (pair.mnt, pair.native):
-        os.mkdir(d + '/d')
-        run('setfacl', '-d', '-m', 'u::rwx,g::r-x,o::---,u:%d:rw-,m::rwx' % BOB, d + '/d')
-        os.chmod(d + '/d', 0o777)
+    make_directories_with_a_default_ACL(pair)
 
     def go(d):
         def make():
