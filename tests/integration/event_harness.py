@@ -33,6 +33,14 @@ def exact(event, key):
     return event[key].encode('utf-8')
 
 
+def make_many(share, n=8000):
+    """Directories, whose events are in the ring: 8,000 are more than 1 MiB has room for. What its stats say."""
+    for i in range(n):
+        os.mkdir(share.at(str(i)))
+    share.must('sync')
+    return json.loads(ctl(share, 'stats', '--json').out)
+
+
 def check_numbers(events, first=1):
     """Without a gap, none twice."""
     for event in events:

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from event_harness import check_numbers, ctl, event_of, replay, socket_path		# noqa: F401
+from event_harness import check_numbers, ctl, event_of, make_many, replay, socket_path		# noqa: F401
 from harness import WORMCTL, daemon_environment, wait_for
 from test_events_beegfs import Listener, decode7, decode8
 from test_events_cloudevents import ALLOWED, receiver		# noqa: F401
@@ -20,14 +20,6 @@ pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormc
 def dropped_of(share, name):
     told = [json.loads(line) for line in ctl(share, 'consumers', '--json', check=False).out.splitlines()]
     return {c['consumer']: c['dropped'] for c in told}[name]
-
-
-def go_round(share, prefix='d'):
-    """More events than a ring of 1 MiB has room for."""
-    for n in range(8000):
-        os.mkdir(share.at('%s%d' % (prefix, n)))
-    share.must('sync')
-    return json.loads(ctl(share, 'stats', '--json').out)['oldest']
 
 
 class Lines:
@@ -67,7 +59,7 @@ def test_who_is_away_while_the_ring_goes_round_gets_one_gap_for_it(mount, tmp_pa
         os.mkfifo(path)
     sink = 'json:' + ('unix:' if kind == 'socket' else '') + path
     share.start('commit=never,audit=off,events_ring=1,events=' + sink)
-    oldest = go_round(share)
+    oldest = make_many(share)['oldest']
     assert oldest > 1 and dropped_of(share, sink) == 0		# nobody was passed over yet
     lines = Lines((lines_of_a_fifo if kind == 'fifo' else lines_of_a_socket)(path))
     wait_for('the reader', lambda: lines.got)
@@ -86,7 +78,7 @@ def test_a_receiver_that_comes_back_gets_the_gap_once_and_it_is_counted_once(mou
     sink = 'cloudevents-batch:http://127.0.0.1:%d/' % http.port
     http.close()
     share.start('commit=never,audit=off,events_ring=1,events=' + sink)
-    go_round(share)
+    make_many(share)
     again = receiver(port=http.port, answers=[503, 503])	# the gap is sent three times
     os.mkdir(share.at('last'))
     wait_for('the last', lambda: again.events and again.events[-1]['data']['Event']['Path'] == '/last')
@@ -167,7 +159,7 @@ def test_a_stream_of_8_that_is_overtaken_is_closed_and_what_it_missed_is_counted
     peer, _ = hello(1)
     os.mkdir(share.at('first'))
     assert decode8(peer.recv(1024))[1][0] == 1
-    go_round(share)		# it does not read: its socket is full, and the ring goes round
+    make_many(share)		# it does not read: its socket is full, and the ring goes round
     last = 1
     while True:
         kind, body = decode8(peer.recv(1024))
@@ -197,7 +189,7 @@ def test_a_reader_with_a_place_that_is_overtaken_is_counted_though_he_clears_all
     os.mkdir(share.at('first'))
     wait_for('the first', lambda: got() and got()[-1]['Path'] == '/first')
     p.send_signal(signal.SIGSTOP)
-    go_round(share)
+    make_many(share)
     p.send_signal(signal.SIGCONT)
     os.mkdir(share.at('last'))
     wait_for('the last', lambda: got()[-1]['Path'] == '/last')

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import browser
+from event_harness import make_many
 from harness import WORMCTL, daemon_environment, run, wait_for, write_file
 
 pytestmark = pytest.mark.skipif(not os.path.exists(WORMCTL), reason='needs wormctl: %s is not built' % WORMCTL)
@@ -246,10 +247,7 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_is_told_what_it_missed(
 def test_who_comes_with_a_Last_Event_ID_that_was_overwritten_is_told_how_many_are_gone(mount, server):
     share = mount('commit=never,events=on,events_ring=1')
     there = server(share)
-    for n in range(8000):
-        os.mkdir(share.at(str(n)))
-    share.must('sync')
-    oldest = json.loads(run(WORMCTL, 'events', 'stats', '--json', '--state-dir', share.state).out)['oldest']
+    oldest = make_many(share)['oldest']
     assert oldest > 6
     response = there.get(headers={'Last-Event-ID': '5'})
     (gap_id, gap), (next_id, first) = take(response, 2)
@@ -298,9 +296,7 @@ def test_one_client_more_than_there_is_room_for_is_told_to_come_again(mount, ser
 def test_keepalives_come_when_nothing_happens_and_places_go_on_over_what_is_not_for_us(mount, server):
     share = mount('commit=never,events=on')
     there = server(share)
-    for n in range(6000):
-        os.mkdir(share.at(str(n)))
-    share.must('sync')
+    make_many(share, 6000)
     response = there.get('?from=1&type=Symlink')
     lines = []
     begin = time.monotonic()
